@@ -1,0 +1,1 @@
+"""The embedded stack: real parts started as processes on this machine, for tests, demo and development."""

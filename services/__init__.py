@@ -1,0 +1,1 @@
+"""Moorgate's services: gateway, scanner, audit-writer and the command line."""

@@ -1,0 +1,1 @@
+"""The audit-writer: turns decisions into Audit resources owned by the workloads."""

@@ -1,0 +1,1 @@
+"""The scanner: takes scan requests, asks Anchore, keeps verdicts, scan states and bundles."""

@@ -1,0 +1,1 @@
+"""Contracts and machinery that two or more services need, and nothing else."""

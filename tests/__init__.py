@@ -1,0 +1,1 @@
+"""Tests mirror services/ and shared/; tests/support has one module per neighbour."""

@@ -1,0 +1,1 @@
+"""One module per neighbour: how the tests reach NATS, Anchore and Kubernetes."""
