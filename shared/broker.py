@@ -1,0 +1,230 @@
+"""The connection to NATS: made in the background, kept for ever, with one way to publish.
+
+A service starts whether NATS is there or not; `connected()` waits for it. What is published carries
+CloudEvents headers and a message id, and is acknowledged by the stream. A timeout does not mean "not
+stored": whoever repeats repeats with the same id.
+
+Traps of nats-py 2.16 dealt with here: `publish` changes the headers it is given, so each call makes
+its own; a refused permission shows only in `error_cb`.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from shared import contracts, logs
+from shared.errors import BadSetting, Conflict, Unavailable
+from shared.metrics import CommonMetrics
+from shared.settings import Environment, Secret
+
+PUBLISH_TIMEOUT = 5.0
+"""Seconds until an acknowledgement counts as missing; nats-py has then given the message to the socket."""
+
+RECONNECT_WAIT = 0.25
+"""Seconds between attempts to connect: NATS restarts in about a second."""
+
+DRAIN_TIMEOUT = 5.0
+"""Seconds the last messages may take at the stop."""
+
+_WRONG_LAST_SEQUENCE = 10071
+_TOO_MANY_FOR_SUBJECT = 10077
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach NATS."""
+
+    url: str
+    user: str | None = None
+    password: Secret | None = None
+    creds_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+    @classmethod
+    def load(cls, environment: Environment) -> "BrokerSettings":
+        """From `MOORGATE_NATS_…`. Raises `BadSetting`."""
+        paths = {name: environment.file(f"MOORGATE_NATS_{name.upper()}") for name in _FILES}
+        if (paths["cert_file"] is None) != (paths["key_file"] is None):
+            raise BadSetting(
+                "MOORGATE_NATS_CERT_FILE and MOORGATE_NATS_KEY_FILE belong together: set both or none"
+            )
+        return cls(
+            url=environment.text("MOORGATE_NATS_URL", "nats://127.0.0.1:4222"),
+            user=environment.optional("MOORGATE_NATS_USER"),
+            password=environment.secret("MOORGATE_NATS_PASSWORD"),
+            **{name: str(path) if path else None for name, path in paths.items()},
+        )
+
+
+_FILES = ("creds_file", "ca_file", "cert_file", "key_file")
+
+
+class Broker:
+    """One connection. `source` names this process in every message (`moorgate/gateway/<host>`)."""
+
+    def __init__(self, settings: BrokerSettings, source: str, metrics: CommonMetrics) -> None:
+        self.client = Client()
+        self.source = source
+        self._settings = settings
+        self._metrics = metrics
+        self._log = logs.logger("broker")
+        self._connected = asyncio.Event()
+        self._on_reconnect: list[Callable[[], None]] = []
+        self.jetstream: JetStreamContext = self.client.jetstream(timeout=PUBLISH_TIMEOUT)
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the connection stands, as far as this end knows."""
+        return self.client.is_connected
+
+    async def connected(self) -> None:
+        """Wait until the first connection stands."""
+        await self._connected.wait()
+
+    def on_reconnect(self, call: Callable[[], None]) -> None:
+        """Call `call` after each reconnection: what the server kept for us in memory is gone."""
+        self._on_reconnect.append(call)
+
+    async def publish(
+        self, subject: str, message: contracts.Message, message_id: str, trace: str = ""
+    ) -> None:
+        """Publish and wait for the stream's acknowledgement; repeating with the same id stores it once.
+
+        Raises `Unavailable` when NATS did not acknowledge, `Permanent` when the message is too large.
+        """
+        await self.publish_raw(
+            subject, contracts.encode(message), headers=self.headers(message.type_name(), message_id, trace)
+        )
+
+    async def publish_unless_waiting(self, subject: str, message: contracts.Message, trace: str = "") -> bool:
+        """Publish to a stream that holds one message a subject; False: one waits there already.
+
+        Carries no message id: the stream's window for ids would swallow a request repeated rightly.
+        """
+        headers = self.headers(message.type_name(), secrets.token_hex(16), trace)
+        del headers["Nats-Msg-Id"]
+        try:
+            await self.publish_raw(subject, contracts.encode(message), headers=headers)
+        except _OccupiedError:
+            return False
+        return True
+
+    def headers(self, type_name: str, message_id: str, trace: str = "") -> dict[str, str]:
+        """CloudEvents 1.0 attributes in binary mode, trace context and the id that dedupes.
+
+        Sources: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/nats-protocol-binding.md,
+        https://www.w3.org/TR/trace-context/
+        """
+        return {
+            "Nats-Msg-Id": message_id,
+            "ce-specversion": "1.0",
+            "ce-id": message_id,
+            "ce-type": type_name,
+            "ce-source": self.source,
+            "ce-time": datetime.now(UTC).isoformat(),
+            "traceparent": trace or new_trace(),
+        }
+
+    async def publish_raw(self, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        """Publish bytes; gives the sequence in the stream. Raises `Unavailable` and `Conflict`."""
+        if not self.client.is_connected:
+            raise Unavailable("nats", "not connected")
+        try:
+            acknowledgement = await self.jetstream.publish(subject, payload, headers=dict(headers))
+        except nats.js.errors.APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                raise Conflict(f"{subject}: {error.description}") from error
+            if error.err_code == _TOO_MANY_FOR_SUBJECT:
+                raise _OccupiedError(subject) from error
+            raise Unavailable("nats", f"{subject}: {error.description}") from error
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Unavailable("nats", f"{subject}: {type(error).__name__} {error}") from error
+        return acknowledgement.seq
+
+    async def _connect(self) -> None:
+        settings = self._settings
+        options: dict[str, Any] = {
+            "servers": settings.url.split(","),
+            "name": self.source,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_WAIT,
+            "connect_timeout": 2,
+            "ping_interval": 10,
+            "max_outstanding_pings": 2,
+            "drain_timeout": DRAIN_TIMEOUT,
+            "error_cb": self._note_error,
+            "disconnected_cb": self._note_disconnection,
+            "reconnected_cb": self._note_reconnection,
+        }
+        if settings.user and settings.password:
+            options |= {"user": settings.user, "password": settings.password.reveal()}
+        if settings.creds_file:
+            options["user_credentials"] = settings.creds_file
+        if settings.ca_file or settings.cert_file:
+            options["tls"] = _tls(settings)
+        await self.client.connect(**options)
+        self._log.info(
+            "nats_connected", url=self.client.connected_url.netloc if self.client.connected_url else ""
+        )
+        self._metrics.degraded.labels("nats").set(0)
+        self._connected.set()
+
+    async def _note_error(self, error: Exception) -> None:
+        if "permissions violation" in str(error).lower():
+            self._metrics.nats_permission_errors.inc()
+        self._log.warning("nats_error", error=str(error) or type(error).__name__)
+
+    async def _note_disconnection(self) -> None:
+        self._metrics.degraded.labels("nats").set(1)
+        self._log.warning("nats_disconnected")
+
+    async def _note_reconnection(self) -> None:
+        self._metrics.degraded.labels("nats").set(0)
+        self._log.info("nats_reconnected")
+        for call in self._on_reconnect:
+            call()
+
+
+class _OccupiedError(Conflict):
+    """A message waits under this subject already."""
+
+
+@contextlib.asynccontextmanager
+async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetrics) -> AsyncIterator[Broker]:
+    """A broker that connects in the background; at the end what is buffered is flushed, then it closes."""
+    broker = Broker(settings, source, metrics)
+    metrics.degraded.labels("nats").set(1)
+    connecting = asyncio.create_task(broker._connect())  # noqa: SLF001  one module, two halves
+    try:
+        yield broker
+    finally:
+        connecting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await connecting
+        if broker.client.is_connected:
+            await broker.client.flush(timeout=int(DRAIN_TIMEOUT))
+        await broker.client.close()
+
+
+def new_trace() -> str:
+    """A traceparent of our own, for what no traced request started."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def _tls(settings: BrokerSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    if settings.cert_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context

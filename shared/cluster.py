@@ -1,0 +1,191 @@
+"""The API server, spoken to in JSON: get, list in pages, create, apply, delete, watch.
+
+kubernetes-asyncio finds the cluster (kubeconfig or in-cluster, tokens renewed, exec plugins) and holds
+the connections; objects go through small Structs of ours, which costs a third of its generated models'
+CPU. Answers become errors by what they mean: `Unavailable` (no answer, 429, 5xx, with Retry-After),
+`Conflict` (409), `Refused` (other 4xx).
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.client.rest import RESTClientObject
+from kubernetes_asyncio.config import ConfigException
+
+from shared.errors import BadSetting, Conflict, Refused, Unavailable
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for one request: kubernetes-asyncio's default is none at all."""
+
+WATCH_SILENCE = 90.0
+"""Seconds without a byte after which a watch counts as dead: bookmarks come every minute."""
+
+PAGE = 500
+"""Objects a page: what client-go asks for."""
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+JSON = "application/json"
+
+_NOT_FOUND, _CONFLICT, _TOO_MANY, _UNAUTHORIZED, _SERVER_ERROR, _ERROR = 404, 409, 429, 401, 500, 400
+
+T = TypeVar("T")
+
+
+class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
+    """Where a list stands in time, and how to go on reading it."""
+
+    resource_version: str = ""
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Status(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class Cluster:
+    """One API server. Made by `open_cluster`."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._host = str(configuration.host).rstrip("/")
+        self._session: aiohttp.ClientSession = RESTClientObject(configuration).pool_manager
+
+    async def get(
+        self, path: str, decoder: "msgspec.json.Decoder[T]", query: Mapping[str, str] | None = None
+    ) -> T | None:
+        """The object, or None where there is none. Raises `Unavailable`, `Refused`."""
+        try:
+            return decoder.decode(await self.request("GET", path, query=query))
+        except Refused as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+
+    async def create(self, path: str, body: msgspec.Struct) -> bytes:
+        """POST the object to a collection. Raises `Conflict` where the name is taken."""
+        return await self.request("POST", path, body=msgspec.json.encode(body))
+
+    async def apply(self, path: str, body: msgspec.Struct, manager: str) -> bytes:
+        """Server-side apply, by force: fields of ours are ours.
+
+        With uid and resourceVersion in `body` it changes only what was read; without them it is an upsert.
+        Source: https://kubernetes.io/docs/reference/using-api/server-side-apply/
+        """
+        query = {"fieldManager": manager, "force": "true"}
+        return await self.request(
+            "PATCH", path, query=query, body=msgspec.json.encode(body), content_type=APPLY
+        )
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        timeout: float = REQUEST_TIMEOUT,  # noqa: ASYNC109  one bound for the whole exchange, body included
+    ) -> bytes:
+        """One request; gives the body of the answer. Raises `Unavailable`, `Conflict`, `Refused`."""
+        limits = aiohttp.ClientTimeout(total=timeout)
+        try:
+            async with self._open(
+                method, path, limits=limits, query=query, body=body, content_type=content_type
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable("kubernetes", f"{method} {path}: {type(error).__name__} {error}") from error
+        _check(response, answer, f"{method} {path}")
+        return answer
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """The lines of a watch, until the server ends it. Raises like `request`."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_TIMEOUT, sock_read=WATCH_SILENCE)
+        try:
+            async with self._open("GET", path, limits=limits, query={"watch": "true", **query}) as response:
+                if response.status >= _ERROR:
+                    _check(response, await response.read(), f"watch {path}")
+                async for line in response.content:
+                    yield line
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable("kubernetes", f"watch {path}: {type(error).__name__} {error}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    @contextlib.asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        limits: aiohttp.ClientTimeout,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = JSON,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = {"Accept": JSON, "User-Agent": "moorgate"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+        for setting in (await self._configuration.auth_settings()).values():
+            headers[setting["key"]] = setting["value"]
+        options: dict[str, Any] = {}
+        if self._configuration.tls_server_name:
+            options["server_hostname"] = self._configuration.tls_server_name
+        async with self._session.request(
+            method, self._host + path, params=query, data=body, headers=headers, timeout=limits, **options
+        ) as response:
+            yield response
+
+
+@contextlib.asynccontextmanager
+async def open_cluster() -> AsyncIterator[Cluster]:
+    """The cluster of `KUBECONFIG` (or `~/.kube/config`), else the one this Pod runs in. Raises `BadSetting`."""
+    configuration = Configuration()
+    try:
+        if os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists():
+            await config.load_kube_config(client_configuration=configuration)
+        else:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped there
+        cluster = Cluster(configuration)
+    except (ConfigException, OSError) as error:
+        raise BadSetting(f"no cluster: {error}; set KUBECONFIG or run inside one") from error
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+        await asyncio.sleep(0)
+
+
+def _check(response: aiohttp.ClientResponse, answer: bytes, what: str) -> None:
+    status = response.status
+    if status < _ERROR:
+        return
+    message = f"{what}: HTTP {status} {_message(answer)}"
+    if status == _CONFLICT:
+        raise Conflict(message)
+    if status in (_TOO_MANY, _UNAUTHORIZED) or status >= _SERVER_ERROR:
+        raise Unavailable("kubernetes", message, delay=_retry_after(response))
+    raise Refused(status, message)
+
+
+def _message(answer: bytes) -> str:
+    try:
+        return msgspec.json.decode(answer, type=_Status).message
+    except msgspec.MsgspecError:
+        return answer[:200].decode(errors="replace")
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else 1.0

@@ -1,0 +1,196 @@
+"""The one loop that takes deliveries, and the one place that acknowledges them.
+
+    handler returns            ack
+    Retryable                  nak with its delay; when deliveries run out it counts as Permanent
+    Unavailable                stop pulling, hold the delivery by in_progress until a probe succeeds
+    Permanent, undecodable     dead letter first, then term
+    anything else              a bug: logged with its trace, nak'ed, given up after `BUG_DELIVERIES`
+    cancelled (stop)           left unacknowledged: it comes again after the ack wait, or at once to another
+
+A handler must bear the same delivery twice: an ack can be lost, and a worker can die before it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Generic
+
+import msgspec
+import nats.errors
+import nats.js.errors
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from shared import contracts, logs, subjects
+from shared.broker import Broker
+from shared.contracts import DeadLetter, Decoder, M
+from shared.errors import MoorgateError, Permanent, Retryable, Unavailable
+from shared.metrics import CommonMetrics
+
+FETCH_TIMEOUT = 5.0
+"""Seconds one pull request waits for a message. One message a request: larger batches stall in nats-py 2.16."""
+
+BUG_DELIVERIES = 5
+"""Deliveries after which a message that meets a bug is given up: it may be the message."""
+
+BUG_DELAY = 5.0
+"""Seconds until a message that met a bug is tried again."""
+
+PROBE_WAIT = 1.0
+"""Seconds between two probes of a neighbour that is away."""
+
+MAX_PAYLOAD_KEPT = 96 * 1024
+"""Bytes of a message kept in its dead letter: Base64 grows them by a third, and a message has 256 KiB."""
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """What is known of a delivery besides its message."""
+
+    subject: str
+    stream: str
+    sequence: int
+    number: int
+    """1 for the first delivery of the message."""
+    trace: str
+    """The W3C traceparent it came with."""
+
+
+class Work(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
+    """What a consumer takes and does."""
+
+    what: str
+    """The word for dead letters and logs: `scan`, `decision`."""
+    stream: str
+    durable: str
+    decoder: Decoder[M]
+    handle: Callable[[M, Delivery], Awaitable[None]]
+    probe: Callable[[], Awaitable[bool]]
+    """True once the neighbour that was away answers again."""
+    concurrency: int
+    ack_wait: float
+    """Seconds, as the durable has it; long work is renewed in time."""
+
+
+class Consumer(Generic[M]):
+    """`concurrency` tasks that pull from one durable."""
+
+    def __init__(self, broker: Broker, metrics: CommonMetrics, work: Work[M]) -> None:
+        self._broker = broker
+        self._metrics = metrics
+        self._work = work
+        self._open = asyncio.Event()
+        self._open.set()
+        self._log = logs.logger("consumer").bind(what=work.what, durable=work.durable)
+
+    async def run(self) -> None:
+        """Take deliveries until cancelled."""
+        await self._broker.connected()
+        subscription = await self._broker.jetstream.pull_subscribe_bind(
+            consumer=self._work.durable, stream=self._work.stream
+        )
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._work.concurrency):
+                group.create_task(self._pull(subscription))
+
+    async def _pull(self, subscription: JetStreamContext.PullSubscription) -> None:
+        while True:
+            await self._open.wait()
+            try:
+                messages = await subscription.fetch(1, timeout=FETCH_TIMEOUT)
+            except TimeoutError:  # nothing to do; also nats.errors.TimeoutError
+                continue
+            except (nats.errors.Error, nats.js.errors.Error) as error:
+                self._log.warning("pull_failed", error=f"{type(error).__name__} {error}")
+                await asyncio.sleep(PROBE_WAIT)
+                continue
+            for message in messages:
+                await self._settle(message)
+
+    async def _settle(self, message: Msg) -> None:
+        delivery = _delivery(message)
+        with logs.bind(subject=delivery.subject, delivery=delivery.number):
+            try:
+                await self._answer(message, delivery)
+            except (Unavailable, nats.errors.Error) as error:
+                self._log.warning("not_acknowledged", error=str(error), then="redelivered after the ack wait")
+
+    async def _answer(self, message: Msg, delivery: Delivery) -> None:
+        """Handle, and tell NATS how it went."""
+        try:
+            decoded = contracts.decode(message.data, self._work.decoder)
+            await self._hold(message, self._handle(decoded, delivery))
+        except Retryable as error:
+            await message.nak(delay=error.delay)
+        except Permanent as error:
+            await self._bury(message, delivery, str(error))
+        except MoorgateError as error:
+            self._log.warning("delivery_failed", error=str(error))
+            await message.nak(delay=BUG_DELAY)
+        except Exception as error:  # noqa: BLE001  a bug in a handler must not end the loop
+            self._log.exception("delivery_hit_a_bug")
+            if delivery.number >= BUG_DELIVERIES:
+                await self._bury(message, delivery, f"bug: {type(error).__name__}: {error}")
+            else:
+                await message.nak(delay=BUG_DELAY)
+        else:
+            await message.ack()
+
+    async def _handle(self, decoded: M, delivery: Delivery) -> None:
+        """Run the handler; while a neighbour is away, wait for it and run it again."""
+        while True:
+            try:
+                return await self._work.handle(decoded, delivery)
+            except Unavailable as error:
+                self._log.warning("neighbour_away", neighbour=error.neighbour, error=str(error))
+                await self._wait_for_neighbour(error.delay)
+
+    async def _wait_for_neighbour(self, delay: float) -> None:
+        self._open.clear()
+        try:
+            await asyncio.sleep(delay)
+            while not await self._work.probe():
+                await asyncio.sleep(PROBE_WAIT)
+        finally:
+            self._open.set()
+
+    async def _hold(self, message: Msg, work: Awaitable[None]) -> None:
+        """Await `work`, renewing the ack wait; if this is cancelled, so is the work."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=self._work.ack_wait / 3))[0]:
+                await message.in_progress()
+            await task
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+    async def _bury(self, message: Msg, delivery: Delivery, reason: str) -> None:
+        """Dead letter first, then term: dying between the two leaves two letters, never none."""
+        letter = DeadLetter(
+            what=self._work.what,
+            reason=reason,
+            subject=delivery.subject,
+            stream=delivery.stream,
+            sequence=delivery.sequence,
+            deliveries=delivery.number,
+            died_at=datetime.now(UTC),
+            payload=message.data[:MAX_PAYLOAD_KEPT],
+        )
+        letter_id = f"{delivery.stream}-{delivery.sequence}"
+        await self._broker.publish(subjects.dead_subject(self._work.what), letter, letter_id, delivery.trace)
+        self._metrics.dead_letters.labels(self._work.what).inc()
+        self._log.error("dead_letter", reason=reason)
+        await message.term()
+
+
+def _delivery(message: Msg) -> Delivery:
+    metadata = message.metadata
+    return Delivery(
+        subject=message.subject,
+        stream=metadata.stream,
+        sequence=metadata.sequence.stream,
+        number=metadata.num_delivered,
+        trace=(message.headers or {}).get("traceparent", ""),
+    )

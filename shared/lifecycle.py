@@ -1,0 +1,72 @@
+"""A process from start to exit code.
+
+Signals are set up once, background tasks live and die together, and a stop is bounded.
+
+SIGTERM or SIGINT sets the `stop` event; the service ends what it has in its own order. If that takes
+longer than the hard limit, or a second signal comes, the process exits at once.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvloop
+
+from shared import logs
+from shared.errors import BadSetting, MoorgateError
+
+HARD_LIMIT = 25.0
+"""Seconds a stop may take: less than the 30 s a Pod is given before SIGKILL."""
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_SETTING = 0, 1, 2
+"""Exit codes: stopped as asked; ended by an error; a setting is at fault (the line says which)."""
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run a service until it is asked to stop; gives the exit code."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_stopped(main))
+    except BadSetting as error:
+        return explain(error)
+    except (MoorgateError, OSError, BaseExceptionGroup) as error:
+        logs.logger("lifecycle").exception("service_failed", error=str(error))
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def explain(error: BadSetting) -> int:
+    """The one line for a setting at fault, and its exit code."""
+    print(f"moorgate: {error}", file=sys.stderr)  # noqa: T201  before logs are set up
+    return EXIT_BAD_SETTING
+
+
+@asynccontextmanager
+async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `work` beside the body. What fails in it ends the body too; when the body ends, it is cancelled."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def request_stop() -> None:
+        if stop.is_set():
+            os._exit(EXIT_FAILED)
+        stop.set()
+        loop.call_later(HARD_LIMIT, os._exit, EXIT_FAILED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, request_stop)
+    await main(stop)

@@ -1,0 +1,62 @@
+"""Logs: one event name per fact, bound once per request or delivery, JSON by default.
+
+`bind()` puts what a request or delivery is about (uid, namespace, key, delivery count) on every
+line that its task logs; contextvars keep tasks apart.
+"""
+
+import logging
+import sys
+from enum import Enum
+from typing import TextIO
+
+import structlog
+from structlog.typing import FilteringBoundLogger, Processor
+
+bind = structlog.contextvars.bound_contextvars
+
+
+class LogFormat(Enum):
+    """How a log line looks."""
+
+    JSON = "json"
+    CONSOLE = "console"
+
+
+class LogLevel(Enum):
+    """What is worth a line."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def set_up(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> None:
+    """Send everything to `stream`, Moorgate's own events and the libraries' alike."""
+    number = logging.getLevelNamesMapping()[level.value.upper()]
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if form is LogFormat.JSON
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(
+        level=max(number, logging.WARNING), stream=stream, format="%(levelname)s %(name)s %(message)s"
+    )
+
+
+def logger(name: str) -> FilteringBoundLogger:
+    """A logger whose lines carry `logger=name`. Made where it is used, so that set_up() has run."""
+    log: FilteringBoundLogger = structlog.get_logger(logger=name)
+    return log

@@ -1,0 +1,174 @@
+"""What Moorgate keeps in JetStream, said once: `moorgate streams apply` makes it, services check it.
+
+Services never create streams: they wait for what is missing and say so. The lanes of the tenants are
+the exception (the scanner makes their durables when a tenant appears).
+"""
+
+import asyncio
+
+import nats.errors
+import nats.js.errors
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from shared import logs, subjects
+from shared.broker import Broker
+
+ACK_WAIT = 8.0
+"""Seconds until a delivery whose worker died comes again; live workers renew it by `in_progress`."""
+
+MAX_ACK_PENDING = 100_000
+"""Far above what can be put off at once: a small bound stops the lane when so many naks are waiting."""
+
+MARKER_TTL = 60 * 60
+"""Seconds an expiry marker lives: longer than any mirror stays away without reading everything anew."""
+
+_HOUR, _DAY = 3600.0, 86400.0
+_GIB = 1 << 30
+RETRY = 1.0
+"""Seconds between two looks for what is missing."""
+
+
+def stream_configs(replicas: int) -> list[StreamConfig]:
+    """Streams and buckets (a bucket is a stream `KV_<bucket>`), with every limit set on purpose."""
+    return [
+        StreamConfig(
+            name=subjects.SCANS,
+            subjects=[subjects.SCAN_SUBJECTS],
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            max_msgs_per_subject=1,
+            max_age=_HOUR,
+            max_bytes=_GIB,
+            max_msg_size=256 * 1024,
+            num_replicas=replicas,
+            allow_direct=True,
+        ),
+        StreamConfig(
+            name=subjects.EVENTS,
+            subjects=[subjects.EVENT_SUBJECTS],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            max_age=7 * _DAY,
+            max_bytes=4 * _GIB,
+            max_msg_size=256 * 1024,
+            duplicate_window=600,
+            num_replicas=replicas,
+            allow_direct=True,
+        ),
+        StreamConfig(
+            name=subjects.DEAD,
+            subjects=[subjects.DEAD_SUBJECTS],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            max_age=30 * _DAY,
+            max_bytes=_GIB,
+            num_replicas=replicas,
+            allow_direct=True,
+        ),
+        *(_bucket(name, replicas) for name in _BUCKETS),
+    ]
+
+
+_BUCKETS = (subjects.VERDICTS, subjects.SCAN_STATES, subjects.TENANTS, subjects.RUNNING)
+
+
+def durables() -> list[tuple[str, ConsumerConfig]]:
+    """The durables that `apply` makes: stream and configuration."""
+    audit_writer = ConsumerConfig(
+        durable_name=subjects.AUDIT_WRITER,
+        filter_subject=subjects.DECISION_SUBJECTS,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=30,
+        max_deliver=-1,
+        max_ack_pending=20_000,
+    )
+    return [(subjects.EVENTS, audit_writer)]
+
+
+def lane_consumer(lane: subjects.Lane, tenant: str) -> ConsumerConfig:
+    """One tenant's lane: deliveries without limit, for a pending image is nak'ed many times."""
+    return ConsumerConfig(
+        durable_name=subjects.lane_durable(lane, tenant),
+        filter_subject=subjects.lane_subjects(lane, tenant),
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=ACK_WAIT,
+        max_deliver=-1,
+        max_ack_pending=MAX_ACK_PENDING,
+    )
+
+
+async def apply(broker: Broker, replicas: int) -> list[str]:
+    """Create or update everything; gives the names, in order. Idempotent, safe at every upgrade."""
+    names = []
+    for config in stream_configs(replicas):
+        await _apply_stream(broker, config)
+        names.append(str(config.name))
+    for stream, consumer in durables():
+        await broker.jetstream.add_consumer(stream, consumer)
+        names.append(f"{stream}/{consumer.durable_name}")
+    return names
+
+
+async def wait_for_streams(broker: Broker, *names: str) -> None:
+    """Wait until the streams are there, saying every few seconds which are not."""
+    await broker.connected()
+    log = logs.logger("streams")
+    missing: list[str] = []
+    while True:
+        found = [name for name in names if not await _exists(broker, name)]
+        if not found:
+            return
+        if found != missing:
+            log.warning("streams_missing", missing=found, mend="run: moorgate streams apply")
+        missing = found
+        await asyncio.sleep(RETRY)
+
+
+def bucket_stream(bucket: str) -> str:
+    """The stream behind a bucket (ADR-8 of the NATS architecture)."""
+    return f"KV_{bucket}"
+
+
+def _bucket(name: str, replicas: int) -> StreamConfig:
+    return StreamConfig(
+        name=bucket_stream(name),
+        subjects=[f"$KV.{name}.>"],
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_msgs_per_subject=1,
+        max_bytes=2 * _GIB,
+        max_msg_size=256 * 1024,
+        num_replicas=replicas,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+        allow_direct=True,
+        allow_msg_ttl=True,
+        subject_delete_marker_ttl=MARKER_TTL,
+    )
+
+
+async def _apply_stream(broker: Broker, config: StreamConfig) -> None:
+    if await _exists(broker, str(config.name)):
+        await broker.jetstream.update_stream(config)
+    else:
+        await broker.jetstream.add_stream(config)
+
+
+async def _exists(broker: Broker, name: str) -> bool:
+    try:
+        await broker.jetstream.stream_info(name)
+    except nats.js.errors.NotFoundError:
+        return False
+    except (nats.js.errors.Error, nats.errors.Error, TimeoutError) as error:
+        logs.logger("streams").warning("stream_not_readable", stream=name, error=str(error))
+        return False
+    return True

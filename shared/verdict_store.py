@@ -1,0 +1,133 @@
+"""Verdicts, scan states and tenants' bundles: typed reading from the mirrors, guarded writing by scanners.
+
+`VerdictMirror` answers the gateway and the audit-writer from memory and wakes whoever waits for a key.
+`VerdictBuckets` is the scanner's side: it writes a verdict only over the revision it read before, so an
+answer that took too long is dropped whatever the clocks say.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import NamedTuple
+
+from shared import contracts, subjects
+from shared.broker import Broker
+from shared.buckets import Bucket, BucketMirror, Entry
+from shared.contracts import ScanState, TenantRecord, Verdict
+from shared.errors import Permanent
+
+STATE_MEMORY = 600.0
+"""Seconds a lapsed error state is kept: the next attempt grows its delay by the number it finds there."""
+
+
+class StoredVerdict(NamedTuple):
+    """A verdict and the revision it has in the bucket."""
+
+    verdict: Verdict
+    revision: int
+
+
+class VerdictMirror:
+    """Verdicts, scan states and tenants in memory; values that cannot be decoded count as absent."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.verdicts = BucketMirror(broker, subjects.VERDICTS)
+        self.states = BucketMirror(broker, subjects.SCAN_STATES)
+        self.tenants = BucketMirror(broker, subjects.TENANTS)
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        for mirror in (self.verdicts, self.states):
+            mirror.on_change(self._wake)
+
+    @property
+    def mirrors(self) -> tuple[BucketMirror, BucketMirror, BucketMirror]:
+        """The three, to be run and waited for."""
+        return self.verdicts, self.states, self.tenants
+
+    def verdict(self, key: str) -> StoredVerdict | None:
+        """The verdict under `key`, however old."""
+        entry = self.verdicts.get(key)
+        verdict = _decoded(entry, contracts.VERDICT)
+        return None if entry is None or verdict is None else StoredVerdict(verdict, entry.revision)
+
+    def state(self, key: str) -> ScanState | None:
+        """The scan state under `key`, however old."""
+        return _decoded(self.states.get(key), contracts.SCAN_STATE)
+
+    def tenant(self, tenant: str) -> TenantRecord | None:
+        """Which bundles are in force for `tenant`."""
+        return _decoded(self.tenants.get(tenant), contracts.TENANT_RECORD)
+
+    @contextmanager
+    def watching(self, keys: list[str]) -> Iterator[asyncio.Event]:
+        """An event that is set whenever one of `keys` changes; clear it to wait for the next change."""
+        event = asyncio.Event()
+        for key in keys:
+            self._waiting[key].add(event)
+        try:
+            yield event
+        finally:
+            for key in keys:
+                self._waiting[key].discard(event)
+                if not self._waiting[key]:
+                    del self._waiting[key]
+
+    def _wake(self, key: str | None) -> None:
+        keys = list(self._waiting) if key is None else [key]
+        for each in keys:
+            for event in self._waiting.get(each, ()):
+                event.set()
+
+
+class VerdictBuckets:
+    """The scanner's reads and writes."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._verdicts = Bucket(broker, subjects.VERDICTS)
+        self._states = Bucket(broker, subjects.SCAN_STATES)
+        self._tenants = Bucket(broker, subjects.TENANTS)
+
+    async def verdict(self, key: str) -> tuple[Verdict | None, int]:
+        """The verdict (None: missing, expired or unreadable) and the revision to write over."""
+        entry = await self._verdicts.get(key)
+        return _decoded(entry, contracts.VERDICT), entry.revision
+
+    async def state(self, key: str) -> ScanState | None:
+        """The scan state, also a lapsed one."""
+        return _decoded(await self._states.get(key), contracts.SCAN_STATE)
+
+    async def put_verdict(self, key: str, verdict: Verdict, now: datetime, over: int) -> int:
+        """Write a verdict over the revision read before. Raises `Conflict` when somebody was faster."""
+        ttl = (verdict.known_until - now).total_seconds()
+        return await self._verdicts.put(key, contracts.encode(verdict), ttl=ttl, over=over)
+
+    async def put_state(self, key: str, state: ScanState, now: datetime) -> None:
+        """Write a scan state; pending lives for twice its delay, an error is remembered a while longer."""
+        if isinstance(state, contracts.ScanPending):
+            ttl = 2 * (state.next_look - now).total_seconds()
+        else:
+            ttl = (state.until - now).total_seconds() + STATE_MEMORY
+        await self._states.put(key, contracts.encode(state), ttl=ttl)
+
+    async def clear_state(self, key: str) -> None:
+        """The scan is over: there is a verdict now."""
+        await self._states.delete(key)
+
+    async def tenant(self, tenant: str) -> TenantRecord | None:
+        """The tenant's record as last written by any scanner."""
+        return _decoded(await self._tenants.get(tenant), contracts.TENANT_RECORD)
+
+    async def put_tenant(self, record: TenantRecord, ttl: float) -> None:
+        """Write which bundles are in force; forgotten after `ttl` seconds without news."""
+        await self._tenants.put(record.tenant, contracts.encode(record), ttl=ttl)
+
+
+def _decoded(entry: Entry | None, decoder: "contracts.Decoder[contracts.M]") -> "contracts.M | None":
+    """The value, or None: a value nobody can read is no verdict, and must not stop an admission."""
+    if entry is None or not entry.value:
+        return None
+    try:
+        return contracts.decode(entry.value, decoder)
+    except Permanent:
+        return None

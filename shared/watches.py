@@ -1,0 +1,159 @@
+"""Following a kind of object: list once, then watch, for ever, with the list repeated only when it must be.
+
+A watch ends (every few minutes, by the server), breaks (network, API server restart) or grows too old
+(410): it is resumed from the last bookmark or, after a 410, from a new list. What is missing is a matter
+for whoever is fed: between list and list the feed keeps what it had.
+
+Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from shared import logs
+from shared.cluster import PAGE, Cluster, ListMeta
+from shared.errors import MoorgateError, Refused
+
+WATCH_SECONDS = 240
+"""Seconds the server is asked to keep a watch open."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
+"""Seconds before trying again after an error, doubled each time."""
+
+_GONE = 410
+
+
+class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The part of an object's metadata that every feed needs."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] = {}
+
+
+class Watched(Protocol):
+    """An object of a followed kind."""
+
+    @property
+    def metadata(self) -> ObjectMeta: ...  # noqa: D102
+
+
+W = TypeVar("W", bound=Watched)
+
+
+class Feed(Protocol[W]):
+    """Whoever is told."""
+
+    def replace(self, items: list[W]) -> None:
+        """These are all there are."""
+
+    def put(self, item: W) -> None:
+        """This one is new or changed."""
+
+    def remove(self, item: W) -> None:
+        """This one is gone."""
+
+
+class Watch(Generic[W]):
+    """One kind, one feed."""
+
+    def __init__(self, cluster: Cluster, path: str, kind: type[W], feed: Feed[W]) -> None:
+        self.ready = asyncio.Event()
+        """Set once the feed has had a whole list."""
+        self._cluster = cluster
+        self._path = path
+        self._kind = kind
+        self._feed = feed
+        self._item = msgspec.json.Decoder(kind)
+        self._page = msgspec.json.Decoder(_Page)
+        self._event = msgspec.json.Decoder(_Event)
+        self._log = logs.logger("watch").bind(path=path)
+
+    async def run(self) -> None:
+        """Feed until cancelled."""
+        version, wait = "", FIRST_WAIT
+        while True:
+            try:
+                version = version or await self._list()
+                version = await self._watch(version)
+                wait = FIRST_WAIT
+            except MoorgateError as error:
+                if isinstance(error, Refused) and error.status == _GONE:
+                    version = ""
+                self._log.warning("watch_interrupted", error=str(error), again_in=wait)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+
+    async def _list(self) -> str:
+        """Everything, in pages; gives the version to watch from."""
+        items: list[W] = []
+        query = {"limit": str(PAGE)}
+        while True:
+            page = self._page.decode(await self._cluster.request("GET", self._path, query=query))
+            items += self._readable(page.items)
+            if not page.metadata.continue_:
+                break
+            query["continue"] = page.metadata.continue_
+        self._feed.replace(items)
+        self.ready.set()
+        self._log.debug("listed", items=len(items))
+        return page.metadata.resource_version
+
+    async def _watch(self, version: str) -> str:
+        """Changes since `version`, until the server ends the watch; gives the version to go on from."""
+        query = {
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        async for line in self._cluster.watch(self._path, query):
+            event = self._event.decode(line)
+            if event.type == "ERROR":
+                status = msgspec.json.decode(event.object, type=_Status)
+                raise Refused(status.code, status.message)
+            version = self._take(event) or version
+        return version
+
+    def _take(self, event: "_Event") -> str:
+        """Feed one change; gives the version it stands for."""
+        if event.type == "BOOKMARK":
+            return msgspec.json.decode(event.object, type=_Bookmark).metadata.resource_version
+        for item in self._readable([event.object]):
+            if event.type == "DELETED":
+                self._feed.remove(item)
+            else:
+                self._feed.put(item)
+            return item.metadata.resource_version
+        return ""
+
+    def _readable(self, raws: list[msgspec.Raw]) -> Iterator[W]:
+        """Without what our Struct cannot hold: one odd object must not blind the whole watch."""
+        for raw in raws:
+            try:
+                yield self._item.decode(raw)
+            except msgspec.MsgspecError as error:
+                self._log.warning("object_not_understood", error=str(error))
+
+
+class _Page(msgspec.Struct, frozen=True):
+    items: list[msgspec.Raw]
+    metadata: ListMeta = ListMeta()
+
+
+class _Event(msgspec.Struct, frozen=True):
+    type: str
+    object: msgspec.Raw
+
+
+class _Bookmark(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+class _Status(msgspec.Struct, frozen=True):
+    code: int = 0
+    message: str = ""
