@@ -1,0 +1,84 @@
+"""The gateway's settings, typed. Nothing is opened before all of them are good."""
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from services.gateway.rules import OnError, OnPending, Rule
+from shared.broker import BrokerSettings
+from shared.contracts import Mode
+from shared.errors import BadSetting
+from shared.logs import LogFormat, LogLevel
+from shared.settings import Environment, Listen, Secret
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the gateway can be told."""
+
+    source: str
+    """How this process names itself in messages."""
+    broker: BrokerSettings
+    listen: Listen
+    metrics_listen: Listen
+    tls_cert: Path
+    tls_key: Path
+    client_ca: Path | None
+    path_secret: Secret | None
+    whitelist_cluster_wide: bool
+    max_wait: float
+    """Seconds."""
+    deadline_margin: float
+    """Seconds kept back from the API server's timeout for the way home."""
+    release_labels: tuple[str, ...]
+    defaults: Rule
+    log_level: LogLevel
+    log_format: LogFormat
+
+
+def load(variables: Mapping[str, str]) -> GatewayConfig:
+    """The configuration in the environment. Raises `BadSetting` with the one line to show."""
+    environment = Environment(variables)
+    client_ca = environment.file("MOORGATE_CLIENT_CA_FILE")
+    path_secret = environment.secret("MOORGATE_PATH_SECRET")
+    _check_callers(environment, client_ca, path_secret)
+    return GatewayConfig(
+        source=f"moorgate/gateway/{socket.gethostname()}-{os.getpid()}",
+        broker=BrokerSettings.load(environment),
+        listen=environment.listen("MOORGATE_LISTEN", "0.0.0.0:8443"),
+        metrics_listen=environment.listen("MOORGATE_METRICS_LISTEN", "0.0.0.0:9090"),
+        tls_cert=_required(environment, "MOORGATE_TLS_CERT_FILE"),
+        tls_key=_required(environment, "MOORGATE_TLS_KEY_FILE"),
+        client_ca=client_ca,
+        path_secret=path_secret,
+        whitelist_cluster_wide=environment.flag("MOORGATE_WHITELIST_CLUSTER_WIDE", default=True),
+        max_wait=environment.duration("MOORGATE_MAX_WAIT", "3s"),
+        deadline_margin=environment.duration("MOORGATE_DEADLINE_MARGIN", "500ms"),
+        release_labels=environment.words("MOORGATE_RELEASE_LABELS", "release,app.kubernetes.io/instance"),
+        defaults=Rule(
+            mode=environment.choice("MOORGATE_MODE", Mode, Mode.ENFORCE),
+            on_pending=environment.choice("MOORGATE_ON_PENDING", OnPending, OnPending.RETRY),
+            on_error=environment.choice("MOORGATE_ON_ERROR", OnError, OnError.DENY),
+        ),
+        log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
+        log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
+    )
+
+
+def _check_callers(environment: Environment, client_ca: Path | None, secret: Secret | None) -> None:
+    anyone = environment.flag("MOORGATE_ALLOW_ANY_CALLER", default=False)
+    if client_ca is None and secret is None and not anyone:
+        raise BadSetting(
+            "MOORGATE_CLIENT_CA_FILE or MOORGATE_PATH_SECRET_FILE is required: whoever may post to the gateway "
+            "can forge records (or set MOORGATE_ALLOW_ANY_CALLER=true)"
+        )
+
+
+def _required(environment: Environment, name: str) -> Path:
+    environment.text(name)
+    path = environment.file(name)
+    if path is None:
+        raise BadSetting(f"{name} is not set: it is required")
+    return path

@@ -1,0 +1,201 @@
+"""From an image and its rule to evidence: out of memory, or by a scan request and a bounded wait.
+
+Asking never delays a known image: the request is published in the background, once for all admissions
+of this process that want the same key; the stream refuses what other gateways have asked already. The
+wait ends with the answer, with the first failing image, at the deadline, or at once when no scanner
+looks again before it. A verdict that comes later still lands in the bucket, so the retry succeeds.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from services.gateway.deadlines import Deadline
+from services.gateway.evidence import Ask, Evidence, Known, weigh
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.rules import Rule
+from shared import logs
+from shared.broker import Broker
+from shared.contracts import ErrorClass, Outcome, ScanRequest
+from shared.errors import Unavailable
+from shared.images import ImageReference
+from shared.subjects import Lane, scan_subject, verdict_key
+from shared.verdict_store import VerdictMirror
+
+
+class Source(StrEnum):
+    """Where the evidence came from: a label of the latency metric."""
+
+    MEMORY = "memory"
+    WAIT = "wait"
+    FALLBACK = "fallback"
+
+
+class Question(msgspec.Struct, frozen=True):
+    """One image that wants a verdict."""
+
+    reference: ImageReference
+    rule: Rule
+    is_worth_waiting: bool
+    """The answer can depend on the verdict."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The answer to a question, with the bundle it was resolved to (empty: none could be)."""
+
+    evidence: Evidence
+    bundle_id: str
+
+
+class _Search(msgspec.Struct):
+    """A question under way."""
+
+    question: Question
+    bundle_id: str
+    bundle_hash: str | None
+    key: str
+    asked_over: int | None = None
+    asking: "asyncio.Task[None] | None" = None
+
+
+class VerdictLookup:
+    """Answers questions from the mirror; asks the scanners for what it does not know."""
+
+    def __init__(self, mirror: VerdictMirror, broker: Broker, metrics: GatewayMetrics) -> None:
+        self._mirror = mirror
+        self._broker = broker
+        self._metrics = metrics
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._log = logs.logger("verdict_lookup")
+
+    async def find(
+        self, questions: list[Question], deadline: Deadline, trace: str
+    ) -> tuple[list[Finding], Source]:
+        """A finding for each question, in order, at the latest at the deadline."""
+        searches = [self._resolve(question) for question in questions]
+        keys = [search.key for search in searches if isinstance(search, _Search)]
+        with self._mirror.watching(keys) as changed:
+            findings = [self._look(search, changed.set, trace) for search in searches]
+            has_waited = False
+            while self._is_worth_waiting(searches, findings, deadline):
+                has_waited = True
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), deadline.remaining)
+                changed.clear()
+                findings = [self._look(search, changed.set, trace) for search in searches]
+        findings = [self._settle(*pair) for pair in zip(searches, findings, strict=True)]
+        return findings, _source(findings, has_waited=has_waited)
+
+    def _resolve(self, question: Question) -> "_Search | Finding":
+        """The key to look under: "no bundle named" means the one that is active for the tenant."""
+        rule = question.rule
+        record = self._mirror.tenant(rule.tenant)
+        if record is None:
+            return _error(ErrorClass.TENANT_UNKNOWN, f"no scanner has reported tenant {rule.tenant}")
+        bundle_id = rule.bundle_id or record.active_bundle_id
+        if not bundle_id:
+            return _error(ErrorClass.BUNDLE_UNKNOWN, f"tenant {rule.tenant} has no active policy bundle")
+        key = verdict_key(rule.tenant, bundle_id, str(question.reference))
+        return _Search(question, bundle_id, record.bundles.get(bundle_id), key)
+
+    def _look(self, search: "_Search | Finding", wake: Callable[[], None], trace: str) -> Finding:
+        """What is known now; asks where that is called for, once a search."""
+        if isinstance(search, Finding):
+            return search
+        evidence = self._weigh(search, nobody_to_ask=not self._can_ask(search))
+        if evidence.ask is not Ask.NO and search.asking is None:
+            search.asked_over = evidence.revision
+            search.asking = self._ask(search, evidence.revision, trace)
+            search.asking.add_done_callback(lambda _: wake())
+        return Finding(evidence, search.bundle_id)
+
+    def _settle(self, search: "_Search | Finding", finding: Finding) -> Finding:
+        """At the end of a wait: a request that nobody has taken by then means that nobody can be asked."""
+        if isinstance(search, Finding) or search.asking is None or search.asking.done():
+            return finding
+        if finding.evidence.outcome is Outcome.PENDING and search.question.is_worth_waiting:
+            return Finding(self._weigh(search, nobody_to_ask=True), search.bundle_id)
+        return finding
+
+    def _weigh(self, search: _Search, *, nobody_to_ask: bool) -> Evidence:
+        known = Known(
+            reference=search.question.reference,
+            stored=self._mirror.verdict(search.key),
+            state=self._mirror.state(search.key),
+            bundle_hash=search.bundle_hash,
+            asked_over=search.asked_over,
+            nobody_to_ask=nobody_to_ask,
+        )
+        return weigh(known, datetime.now(UTC))
+
+    def _can_ask(self, search: _Search) -> bool:
+        has_failed = (
+            search.asking is not None and search.asking.done() and search.asking.exception() is not None
+        )
+        return self._broker.is_connected and not has_failed
+
+    def _ask(self, search: _Search, seen: int, trace: str) -> "asyncio.Task[None]":
+        """The one request of this process for the key, already under way or new."""
+        asking = self._asking.get(search.key)
+        if asking is None:
+            asking = asyncio.create_task(self._publish(search, seen, trace))
+            self._asking[search.key] = asking
+            asking.add_done_callback(lambda task: self._asked(search.key, task))
+        return asking
+
+    def _asked(self, key: str, task: "asyncio.Task[None]") -> None:
+        del self._asking[key]
+        if not task.cancelled() and (error := task.exception()):
+            self._log.warning("scan_not_requested", key=key, error=str(error))
+
+    async def _publish(self, search: _Search, seen: int, trace: str) -> None:
+        """Raises `Unavailable`. A refused second request is as good as an accepted first one."""
+        question = search.question
+        request = ScanRequest(
+            tenant=question.rule.tenant,
+            image=str(question.reference),
+            bundle_id=search.bundle_id,
+            seen=seen,
+            asked_at=datetime.now(UTC),
+            asked_by=self._broker.source,
+        )
+        subject = scan_subject(Lane.ADMISSION, request.tenant, search.key)
+        if not self._broker.is_connected:
+            raise Unavailable("nats", "not connected")
+        if await self._broker.publish_unless_waiting(subject, request, trace):
+            self._metrics.scan_requests.labels(Lane.ADMISSION.value).inc()
+
+    @staticmethod
+    def _is_worth_waiting(
+        searches: "list[_Search | Finding]", findings: list[Finding], deadline: Deadline
+    ) -> bool:
+        """Whether an answer that matters can still come in time."""
+        remaining = deadline.remaining
+        if not remaining:
+            return False
+        horizon = datetime.now(UTC) + timedelta(seconds=remaining)
+        is_open = False
+        for search, finding in zip(searches, findings, strict=True):
+            if isinstance(search, Finding) or not search.question.is_worth_waiting:
+                continue
+            evidence = finding.evidence
+            if evidence.outcome is Outcome.FAIL:
+                return False
+            if evidence.outcome is Outcome.PENDING:
+                is_open |= evidence.next_look is None or evidence.next_look < horizon
+        return is_open
+
+
+def _error(error: ErrorClass, message: str) -> Finding:
+    return Finding(Evidence(outcome=Outcome.ERROR, error=error, error_message=message), "")
+
+
+def _source(findings: list[Finding], *, has_waited: bool) -> Source:
+    for finding in findings:
+        if finding.evidence.is_stale_pass or finding.evidence.error is ErrorClass.NATS_UNAVAILABLE:
+            return Source.FALLBACK
+    return Source.WAIT if has_waited else Source.MEMORY

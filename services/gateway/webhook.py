@@ -1,0 +1,113 @@
+"""The HTTPS door: POST /imagecheck, or /imagecheck/<secret>. Reads, decodes, lets the gate judge, replies.
+
+A body that is no AdmissionReview gets 400, 413 or 415 and one line that says why: the API server then
+counts the call as failed, which falls the way the webhook's failurePolicy says. Whoever may post here can
+make records, hence the client CA or the secret in the path.
+"""
+
+import asyncio
+import hmac
+import re
+
+from aiohttp import web
+
+from services.gateway.admission import AdmissionRequest, BadReview, decode_review, encode_answer
+from services.gateway.deadlines import deadline
+from services.gateway.gate import Gate
+from services.gateway.metrics import GatewayMetrics
+from shared import logs
+from shared.broker import new_trace
+from shared.settings import Secret
+
+MAX_BODY = 7 * 1024 * 1024
+"""Bytes: an object has at most 1.5 MiB in etcd (3 MiB in a request), and a review may hold two of them."""
+
+BODY_TIMEOUT = 10.0
+"""Seconds a body may take to arrive when its request names no shorter deadline."""
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_RESOURCES = frozenset(
+    {"Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"}
+)
+_OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
+
+
+class Webhook:
+    """The handler of the one path there is."""
+
+    def __init__(
+        self, gate: Gate, metrics: GatewayMetrics, *, max_wait: float, margin: float, secret: Secret | None
+    ) -> None:
+        """`max_wait`, `margin`: seconds. `secret`: the last part of the path, None where there is none."""
+        self._gate = gate
+        self._metrics = metrics
+        self._max_wait = max_wait
+        self._margin = margin
+        self._secret = secret
+        self._log = logs.logger("webhook")
+
+    def application(self) -> web.Application:
+        """An aiohttp application with the one route."""
+        app = web.Application(client_max_size=MAX_BODY)
+        path = "/imagecheck/{secret}" if self._secret else "/imagecheck"
+        app.router.add_post(path, self.imagecheck)
+        return app
+
+    async def imagecheck(self, request: web.Request) -> web.Response:
+        """One AdmissionReview in, one out."""
+        started = asyncio.get_running_loop().time()
+        if self._secret and not _is_same(request.match_info["secret"], self._secret):
+            return self._refuse(404, "not found")
+        if request.content_type != "application/json":
+            return self._refuse(415, f"send application/json, not {request.content_type}")
+        limit = deadline(started, request.query.get("timeout"), max_wait=self._max_wait, margin=self._margin)
+        try:
+            body = await asyncio.wait_for(request.read(), BODY_TIMEOUT)
+            review, version = decode_review(body)
+            _check(review)
+            with logs.bind(uid=review.uid, namespace=review.namespace):
+                answer = await self._gate.review(review, limit, started, _trace(request))
+        except web.HTTPRequestEntityTooLarge:
+            return self._refuse(413, f"an AdmissionReview has at most {MAX_BODY} bytes")
+        except TimeoutError:
+            return self._refuse(408, f"the body did not arrive within {BODY_TIMEOUT:.0f} s")
+        except BadReview as error:
+            return self._refuse(400, str(error))
+        self._count(review, answer.action.value)
+        self._metrics.duration.labels(answer.source.value).observe(
+            asyncio.get_running_loop().time() - started
+        )
+        return web.Response(body=encode_answer(answer.response, version), content_type="application/json")
+
+    def _refuse(self, status: int, reason: str) -> web.Response:
+        line = " ".join(reason.split())[:500]
+        self._metrics.bad_requests.labels(str(status)).inc()
+        self._log.warning("bad_request", status=status, reason=line)
+        return web.Response(status=status, text=line + "\n")
+
+    def _count(self, review: AdmissionRequest, action: str) -> None:
+        """Label values are enumerated: what a caller invents counts as `other`."""
+        kind, operation = review.kind.kind, review.operation
+        self._metrics.requests.labels(
+            operation=operation if operation in _OPERATIONS else "other",
+            resource=kind if kind in _RESOURCES else "other",
+            action=action,
+        ).inc()
+
+
+def _check(review: AdmissionRequest) -> None:
+    """The namespace becomes part of a subject: nothing but a namespace's name may stand there."""
+    if review.namespace and not _NAMESPACE.fullmatch(review.namespace):
+        raise BadReview("request.namespace is no name of a namespace")
+    if not review.namespace and review.kind.kind in _RESOURCES:
+        raise BadReview(f"a {review.kind.kind} without request.namespace")
+
+
+def _trace(request: web.Request) -> str:
+    given = request.headers.get("traceparent", "")
+    return given if _TRACE.fullmatch(given) else new_trace()
+
+
+def _is_same(given: str, secret: Secret) -> bool:
+    return hmac.compare_digest(given.encode(), secret.reveal().encode())
