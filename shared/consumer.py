@@ -40,6 +40,12 @@ BUG_DELAY = 5.0
 PROBE_WAIT = 1.0
 """Seconds between two probes of a neighbour that is away."""
 
+MAX_HOLDS = 3
+"""Times a delivery is tried again after its neighbour came back; then it is given back, for it may be the cause."""
+
+HOLD_DELAY = 10.0
+"""Seconds until a delivery given back so comes again."""
+
 MAX_PAYLOAD_KEPT = 96 * 1024
 """Bytes of a message kept in its dead letter: Base64 grows them by a third, and a message has 256 KiB."""
 
@@ -138,12 +144,13 @@ class Consumer(Generic[M]):
 
     async def _handle(self, decoded: M, delivery: Delivery) -> None:
         """Run the handler; while a neighbour is away, wait for it and run it again."""
-        while True:
+        for _ in range(MAX_HOLDS):
             try:
                 return await self._work.handle(decoded, delivery)
             except Unavailable as error:
                 self._log.warning("neighbour_away", neighbour=error.neighbour, error=str(error))
                 await self._wait_for_neighbour(error.delay)
+        raise Retryable("the neighbour answers others but not this", delay=HOLD_DELAY)
 
     async def _wait_for_neighbour(self, delay: float) -> None:
         self._open.clear()

@@ -16,6 +16,7 @@ import msgspec
 from shared import logs
 from shared.cluster import PAGE, Cluster, ListMeta
 from shared.errors import MoorgateError, Refused
+from shared.objects import ObjectMeta
 
 WATCH_SECONDS = 240
 """Seconds the server is asked to keep a watch open."""
@@ -24,16 +25,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds before trying again after an error, doubled each time."""
 
 _GONE = 410
-
-
-class ObjectMeta(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The part of an object's metadata that every feed needs."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    labels: dict[str, str] = {}
 
 
 class Watched(Protocol):

@@ -1,0 +1,99 @@
+"""`moorgate`: starts the services and serves the operator.
+
+`moorgate gateway`, `moorgate scanner` and `moorgate audit-writer` start what `python -m services.…` starts.
+Each is imported only when it is asked for: a scanner need not hold a Kubernetes client.
+"""
+
+import asyncio
+import os
+import sys
+from importlib import import_module
+
+import cyclopts
+from prometheus_client import CollectorRegistry
+
+from shared import lifecycle, logs, streams
+from shared.broker import BrokerSettings, open_broker
+from shared.errors import BadSetting, MoorgateError
+from shared.logs import LogFormat, LogLevel
+from shared.metrics import CommonMetrics
+from shared.settings import Environment
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds a command waits for NATS before it says that it is not there."""
+
+app = cyclopts.App(
+    name="moorgate", help="Keeps images that fail an Anchore policy out of a Kubernetes cluster."
+)
+streams_app = cyclopts.App(name="streams", help="The streams and buckets in NATS.")
+app.command(streams_app)
+
+
+def main() -> None:
+    """Run the command on the command line; exits with its code."""
+    sys.exit(app() or lifecycle.EXIT_OK)
+
+
+@app.command
+def gateway() -> int:
+    """Serve admissions (settings: MOORGATE_… in the environment)."""
+    return _service("gateway")
+
+
+@app.command
+def scanner() -> int:
+    """Scan what gateways and audit-writers ask for."""
+    return _service("scanner")
+
+
+@app.command(name="audit-writer")
+def audit_writer() -> int:
+    """Keep the Audits."""
+    return _service("audit_writer")
+
+
+@streams_app.command(name="apply")
+def streams_apply() -> int:
+    """Create or update streams, buckets and durables. Safe to repeat."""
+    try:
+        environment = Environment(os.environ)
+        settings = BrokerSettings.load(environment)
+        replicas = _replicas(environment)
+    except BadSetting as error:
+        return lifecycle.explain(error)
+    logs.set_up(LogLevel.WARNING, LogFormat.CONSOLE)
+    try:
+        names = asyncio.run(_apply(settings, replicas))
+    except TimeoutError:
+        return _failed(f"NATS does not answer at {settings.url}: start it, or correct MOORGATE_NATS_URL")
+    except MoorgateError as error:
+        return _failed(str(error))
+    for name in names:
+        print(name)  # noqa: T201  the command's output
+    return lifecycle.EXIT_OK
+
+
+async def _apply(settings: BrokerSettings, replicas: int) -> list[str]:
+    async with open_broker(settings, "moorgate/cli", CommonMetrics(CollectorRegistry())) as broker:
+        await asyncio.wait_for(broker.connected(), CONNECT_TIMEOUT)
+        return await streams.apply(broker, replicas)
+
+
+def _replicas(environment: Environment) -> int:
+    replicas = environment.integer("MOORGATE_NATS_REPLICAS", 1)
+    if replicas not in (1, 3):
+        raise BadSetting(f"MOORGATE_NATS_REPLICAS is {replicas}: it must be 1 or 3")
+    return replicas
+
+
+def _service(name: str) -> int:
+    return int(import_module(f"services.{name}.__main__").main())
+
+
+def _failed(message: str) -> int:
+    print(f"moorgate: {message}", file=sys.stderr)  # noqa: T201  the one line that helps
+    return lifecycle.EXIT_FAILED
+
+
+if __name__ == "__main__":
+    main()

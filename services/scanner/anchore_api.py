@@ -1,0 +1,103 @@
+"""The shapes of Anchore Engine's API v1: only the fields that are used, checked at run time.
+
+Source: the Engine's OpenAPI document (`anchore_engine/services/apiext/swagger/swagger.yaml`, API 0.2).
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class ImageDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """One tag of an image record."""
+
+    fulltag: str | None = None
+    fulldigest: str | None = None
+
+
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as POST /images and GET /images/{digest} tell of it."""
+
+    image_digest: str = msgspec.field(name="imageDigest")
+    parent_digest: str | None = msgspec.field(name="parentDigest", default=None)
+    analysis_status: str
+    image_detail: list[ImageDetail] | None = None
+
+    @property
+    def list_digest(self) -> str:
+        """The manifest list's digest; the image's own for a single manifest."""
+        return self.parent_digest or self.image_digest
+
+
+class PolicyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A policy bundle as GET /policies lists it."""
+
+    policy_id: str = msgspec.field(name="policyId")
+    active: bool = False
+    policybundle: dict[str, Any] | None = None
+
+
+class GateTable(msgspec.Struct, frozen=True, kw_only=True):
+    """The findings: a header that names the columns, and rows."""
+
+    header: list[str] = []
+    rows: list[list[Any]] = []
+
+
+class GateResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Wrapper of the table, one an image id."""
+
+    result: GateTable
+
+
+class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an evaluation. A rule that matched is an object, else `false`."""
+
+    final_action: str = ""
+    final_action_reason: str = ""
+    matched_mapping_rule: bool | dict[str, Any] | None = None
+    matched_blacklisted_images_rule: bool | dict[str, Any] | None = None
+    matched_whitelisted_images_rule: bool | dict[str, Any] | None = None
+    result: dict[str, GateResult] = {}
+
+
+class EvaluationDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """`{}` when no detail was asked for."""
+
+    result: EvaluationResult | None = None
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """One evaluation of an image and tag under a bundle."""
+
+    status: str
+    policy_id: str = msgspec.field(name="policyId")
+    detail: EvaluationDetail = EvaluationDetail()
+
+
+CheckAnswer = list[dict[str, dict[str, list[Evaluation]]]]
+"""`[{digest: {fulltag: [evaluation]}}]`, keyed by the platform's digest."""
+
+
+class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """Machine-readable part of the Engine's own errors."""
+
+    error_codes: list[str] = []
+
+
+class EngineError(msgspec.Struct, frozen=True, kw_only=True):
+    """The Engine's own error shape; schema validation and 401 have others."""
+
+    message: str = ""
+    detail: ErrorDetail | str | None = None
+
+    @property
+    def codes(self) -> list[str]:
+        """Such as `REGISTRY_IMAGE_NOT_FOUND`; mostly empty."""
+        return self.detail.error_codes if isinstance(self.detail, ErrorDetail) else []
+
+
+IMAGES = msgspec.json.Decoder(list[ImageRecord])
+POLICIES = msgspec.json.Decoder(list[PolicyRecord])
+CHECK = msgspec.json.Decoder(CheckAnswer)
+ERROR = msgspec.json.Decoder(EngineError)
