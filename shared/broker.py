@@ -187,6 +187,8 @@ class Broker:
         self._log.warning("nats_error", error=str(error) or type(error).__name__)
 
     async def _note_disconnection(self) -> None:
+        if self.client.is_closed:
+            return
         self._metrics.degraded.labels("nats").set(1)
         self._log.warning("nats_disconnected")
 

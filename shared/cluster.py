@@ -153,8 +153,9 @@ async def open_cluster() -> AsyncIterator[Cluster]:
     """The cluster of `KUBECONFIG` (or `~/.kube/config`), else the one this Pod runs in. Raises `BadSetting`."""
     configuration = Configuration()
     try:
-        if os.environ.get("KUBECONFIG") or (Path.home() / ".kube" / "config").exists():
-            await config.load_kube_config(client_configuration=configuration)
+        given = os.environ.get("KUBECONFIG")  # the library reads it once, when it is imported
+        if given or (Path.home() / ".kube" / "config").exists():
+            await config.load_kube_config(config_file=given, client_configuration=configuration)
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped there
         cluster = Cluster(configuration)

@@ -57,6 +57,6 @@ def set_up(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> Non
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """A logger whose lines carry `logger=name`. Made where it is used, so that set_up() has run."""
-    log: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """A logger whose lines carry `part=name`. Made where it is used, so that set_up() has run."""
+    log: FilteringBoundLogger = structlog.get_logger(part=name)
     return log

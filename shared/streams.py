@@ -5,6 +5,8 @@ the exception (the scanner makes their durables when a tenant appears).
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import nats.errors
 import nats.js.errors
@@ -19,6 +21,7 @@ from nats.js.api import (
 
 from shared import logs, subjects
 from shared.broker import Broker
+from shared.errors import Unavailable
 
 ACK_WAIT = 8.0
 """Seconds until a delivery whose worker died comes again; live workers renew it by `in_progress`."""
@@ -30,7 +33,7 @@ MARKER_TTL = 60 * 60
 """Seconds an expiry marker lives: longer than any mirror stays away without reading everything anew."""
 
 _HOUR, _DAY = 3600.0, 86400.0
-_GIB = 1 << 30
+_MIB = 1 << 20
 RETRY = 1.0
 """Seconds between two looks for what is missing."""
 
@@ -47,7 +50,7 @@ def stream_configs(replicas: int) -> list[StreamConfig]:
             discard_new_per_subject=True,
             max_msgs_per_subject=1,
             max_age=_HOUR,
-            max_bytes=_GIB,
+            max_bytes=256 * _MIB,
             max_msg_size=256 * 1024,
             num_replicas=replicas,
             allow_direct=True,
@@ -58,7 +61,7 @@ def stream_configs(replicas: int) -> list[StreamConfig]:
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.FILE,
             max_age=7 * _DAY,
-            max_bytes=4 * _GIB,
+            max_bytes=2048 * _MIB,
             max_msg_size=256 * 1024,
             duplicate_window=600,
             num_replicas=replicas,
@@ -70,15 +73,21 @@ def stream_configs(replicas: int) -> list[StreamConfig]:
             retention=RetentionPolicy.LIMITS,
             storage=StorageType.FILE,
             max_age=30 * _DAY,
-            max_bytes=_GIB,
+            max_bytes=256 * _MIB,
             num_replicas=replicas,
             allow_direct=True,
         ),
-        *(_bucket(name, replicas) for name in _BUCKETS),
+        *(_bucket(name, size, replicas) for name, size in _BUCKETS.items()),
     ]
 
 
-_BUCKETS = (subjects.VERDICTS, subjects.SCAN_STATES, subjects.TENANTS, subjects.RUNNING)
+_BUCKETS = {
+    subjects.VERDICTS: 1024 * _MIB,
+    subjects.SCAN_STATES: 256 * _MIB,
+    subjects.TENANTS: 64 * _MIB,
+    subjects.RUNNING: 256 * _MIB,
+}
+"""Buckets and their bytes: NATS sets all of it aside at once, 4 GiB with the streams."""
 
 
 def durables() -> list[tuple[str, ConsumerConfig]]:
@@ -107,15 +116,29 @@ def lane_consumer(lane: subjects.Lane, tenant: str) -> ConsumerConfig:
 
 
 async def apply(broker: Broker, replicas: int) -> list[str]:
-    """Create or update everything; gives the names, in order. Idempotent, safe at every upgrade."""
+    """Create or update everything; gives the names, in order. Idempotent, safe at every upgrade.
+
+    Raises `Unavailable` with the name that NATS refused and why.
+    """
     names = []
     for config in stream_configs(replicas):
-        await _apply_stream(broker, config)
+        with _naming(str(config.name)):
+            await _apply_stream(broker, config)
         names.append(str(config.name))
     for stream, consumer in durables():
-        await broker.jetstream.add_consumer(stream, consumer)
-        names.append(f"{stream}/{consumer.durable_name}")
+        name = f"{stream}/{consumer.durable_name}"
+        with _naming(name):
+            await broker.jetstream.add_consumer(stream, consumer)
+        names.append(name)
     return names
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (nats.js.errors.Error, nats.errors.Error, TimeoutError) as error:
+        raise Unavailable("nats", f"{name} cannot be made: {error}") from error
 
 
 async def wait_for_streams(broker: Broker, *names: str) -> None:
@@ -138,14 +161,14 @@ def bucket_stream(bucket: str) -> str:
     return f"KV_{bucket}"
 
 
-def _bucket(name: str, replicas: int) -> StreamConfig:
+def _bucket(name: str, size: int, replicas: int) -> StreamConfig:
     return StreamConfig(
         name=bucket_stream(name),
         subjects=[f"$KV.{name}.>"],
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
         max_msgs_per_subject=1,
-        max_bytes=2 * _GIB,
+        max_bytes=size,
         max_msg_size=256 * 1024,
         num_replicas=replicas,
         allow_rollup_hdrs=True,

@@ -111,6 +111,10 @@ class Process:
                 )
             await asyncio.sleep(POLL_INTERVAL)
 
+    async def wait(self) -> int:
+        """Wait for a program that ends by itself; its exit code."""
+        return await asyncio.to_thread(self._running_or_ended().wait)
+
     async def stop(self) -> int | None:
         """SIGTERM, then SIGKILL after `stop_within`; the exit code, None if it was never started."""
         if self._child is None:
@@ -154,6 +158,11 @@ class Process:
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
             raise ProcessError(f"{self.name} doesn't run")
+        return self._child
+
+    def _running_or_ended(self) -> subprocess.Popen[bytes]:
+        if self._child is None:
+            raise ProcessError(f"{self.name} was never started")
         return self._child
 
     async def __aenter__(self) -> Self:

@@ -112,7 +112,7 @@ def _cause(each: Judged, now: datetime) -> str:
             return f"{image} fails policy bundle {each.bundle_id}: {_findings(each)}"
         case Outcome.PENDING:
             since = int((now - evidence.pending_since).total_seconds()) if evidence.pending_since else 0
-            return f"{image} is being scanned since {since} s; try again soon, the scan goes on by itself"
+            return f"{image} is being scanned, for {since} s now; the scan goes on by itself, try again soon"
         case Outcome.ERROR if evidence.error:
             detail = f": {evidence.error_message}" if evidence.error_message else ""
             return f"{image} has no verdict ({evidence.error}{detail}); {_ERRORS[evidence.error]}"

@@ -87,7 +87,8 @@ class VerdictLookup:
                     await asyncio.wait_for(changed.wait(), deadline.remaining)
                 changed.clear()
                 findings = [self._look(search, changed.set, trace) for search in searches]
-        findings = [self._settle(*pair) for pair in zip(searches, findings, strict=True)]
+        if has_waited:
+            findings = [self._settle(*pair) for pair in zip(searches, findings, strict=True)]
         return findings, _source(findings, has_waited=has_waited)
 
     def _resolve(self, question: Question) -> "_Search | Finding":

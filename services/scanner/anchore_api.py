@@ -58,7 +58,8 @@ class EvaluationResult(msgspec.Struct, frozen=True, kw_only=True):
     matched_mapping_rule: bool | dict[str, Any] | None = None
     matched_blacklisted_images_rule: bool | dict[str, Any] | None = None
     matched_whitelisted_images_rule: bool | dict[str, Any] | None = None
-    result: dict[str, GateResult] = {}
+    result: dict[str, GateResult | list[Any] | str | float | bool | None] = {}
+    """By image id; keys such as `policy_data` stand beside it."""
 
 
 class EvaluationDetail(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from services.scanner.anchore_api import Evaluation, EvaluationResult, ImageRecord
+from services.scanner.anchore_api import Evaluation, EvaluationResult, GateResult, ImageRecord
 from services.scanner.failures import ScanFailed
 from shared.contracts import MAX_REASONS, ErrorClass, Reason, Result, ScanRequest, Verdict
 
@@ -104,6 +104,7 @@ def _reasons(detail: EvaluationResult, *, unmapped: bool) -> list[Reason]:
     return [
         reason
         for each in detail.result.values()
+        if isinstance(each, GateResult)
         for row in each.result.rows
         if (
             reason := _reason(dict(zip(each.result.header, row, strict=False)), is_whitelisted=is_whitelisted)
