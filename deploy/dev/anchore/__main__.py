@@ -14,7 +14,8 @@ from deploy.dev.anchore.settings import Settings
 from deploy.dev.anchore.simulator import Simulator
 
 
-def _settings(arguments: list[str]) -> Settings:
+def _parse(arguments: list[str]) -> tuple[Settings, list[str]]:
+    """The settings, and the images to have analysed already; each setting is an option of its name."""
     defaults = Settings()
     parser = argparse.ArgumentParser(
         prog="python -m deploy.dev.anchore", description="A simulator of Anchore Engine."
@@ -31,15 +32,8 @@ def _settings(arguments: list[str]) -> Settings:
         "--preload", action="append", default=[], metavar="IMAGE", help="have it analysed already"
     )
     known = vars(parser.parse_args(arguments))
-    known.pop("preload")
-    return Settings(**known)
-
-
-def _preloaded(arguments: list[str]) -> list[str]:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--preload", action="append", default=[])
-    names: list[str] = parser.parse_known_args(arguments)[0].preload
-    return names
+    preloaded: list[str] = known.pop("preload")
+    return Settings(**known), preloaded
 
 
 async def _run(settings: Settings, preloaded: list[str]) -> None:
@@ -57,7 +51,7 @@ async def _run(settings: Settings, preloaded: list[str]) -> None:
 def main() -> int:
     """The exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    asyncio.run(_run(_settings(sys.argv[1:]), _preloaded(sys.argv[1:])))
+    asyncio.run(_run(*_parse(sys.argv[1:])))
     return 0
 
 

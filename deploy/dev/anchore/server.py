@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 import json
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -15,11 +16,14 @@ from deploy.dev.anchore import references, schemas
 from deploy.dev.anchore.accounts import ADMIN, ENABLED, User
 from deploy.dev.anchore.calls import NO_CONTENT, SYSTEM, Call, Operation, Operations
 from deploy.dev.anchore.counters import Counters, Seen
-from deploy.dev.anchore.engine import Engine
+from deploy.dev.anchore.engine import SERVICES, Engine
 from deploy.dev.anchore.errors import JSON, Refusal, bad_request, forbidden, problem, refused, unauthorized
 from deploy.dev.anchore.faults import Faults, spoil
 from deploy.dev.anchore.traps import DELAY, Traps, is_new
 from deploy.dev.anchore.wire import NAME, Json, encode
+
+_IMAGE_PARTS = 3
+"""v1, images and the digest."""
 
 
 class Server:
@@ -109,6 +113,8 @@ class Server:
         account = request.headers.get("x-anchore-account", user.account)
         if not operation.is_public:
             self._authorize(user, account, operation)
+        if "catalog" in self.engine.down and operation.action is not None and operation.domain is None:
+            raise refused(500, f"failed {request.method.lower()} url={_in_catalog(request.path)}")
         space = self.engine.directory.space(account)
         return Call(engine=self.engine, user=user, space=space, path=path, query=query, body=body)
 
@@ -134,6 +140,12 @@ class Server:
         domain = SYSTEM if operation.domain == SYSTEM else account
         if domain != own.name:
             raise forbidden(domain, operation.action)
+
+
+def _in_catalog(path: str) -> str:
+    """The address at which the API would have asked the catalog: an image's, whatever of it was wanted."""
+    parts = path.strip("/").split("/")[: _IMAGE_PARTS if "/images" in path else None]
+    return f"http://127.0.0.1:{SERVICES['catalog']}/{quote('/'.join(parts))}"
 
 
 def _body(operation: Operation, request: web.Request, text: bytes) -> Json:
