@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import aiohttp
+
 from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubeapi import KubeApi
 from deploy.dev.nats import NatsServer
@@ -78,6 +80,13 @@ class Stack:
     def anchore_url(self) -> str:
         """The simulator, without the version."""
         return f"http://127.0.0.1:{self.anchore_port}"
+
+    async def analysis_takes(self, reference: str, seconds: float) -> None:
+        """Make the simulator's analysis of an image slow or fast."""
+        async with aiohttp.ClientSession() as session:
+            body = {"reference": reference, "seconds": seconds}
+            async with session.post(f"{self.anchore_url}/simulator/analysis", json=body) as answer:
+                answer.raise_for_status()
 
     async def start(self) -> None:
         """Start all, in the order in which they need one another; on failure nothing is left running."""

@@ -10,85 +10,17 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from deploy.dev import binaries
 from deploy.dev.controlplane import ControlPlane
-from deploy.dev.programs import installed
+from deploy.dev.kubectl import Answer, Kubectl, KubectlError
+
+__all__ = ["Answer", "Kubectl", "KubectlError", "control_plane", "kubectl", "move_tag", "namespace"]
 
 CHART_CRDS = Path(__file__).parents[2] / "deploy" / "helm" / "moorgate" / "files" / "crds"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What kubectl said."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-class KubectlError(AssertionError):
-    """kubectl failed where the test needed it to work."""
-
-
-@dataclass(frozen=True)
-class Kubectl:
-    """kubectl as one user in one namespace."""
-
-    plane: ControlPlane
-    namespace: str = "default"
-    user: str = "admin"
-
-    def as_user(self, user: str) -> "Kubectl":
-        """The same namespace, somebody else."""
-        return replace(self, user=user)
-
-    async def run(self, *arguments: str, stdin: object = None) -> Answer:
-        """Run kubectl to its end; `stdin` is a manifest, written as JSON."""
-        child = await asyncio.create_subprocess_exec(
-            installed("kubectl"),
-            f"--kubeconfig={self.plane.kubeconfig(self.user)}",
-            f"--cache-dir={self.plane.folder / 'kubectl-cache'}",  # the user's knows other clusters on this port
-            f"--namespace={self.namespace}",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        given = b"" if stdin is None else json.dumps(stdin).encode()
-        try:
-            out, err = await child.communicate(given)
-        except asyncio.CancelledError:  # the test's time is up
-            child.kill()
-            await child.wait()
-            raise
-        return Answer(child.returncode or 0, out.decode(), err.decode())
-
-    async def ok(self, *arguments: str, stdin: object = None) -> str:
-        """The standard output; raises KubectlError when kubectl failed."""
-        answer = await self.run(*arguments, stdin=stdin)
-        if answer.code != 0:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: {answer.stderr}{answer.stdout}")
-        return answer.stdout
-
-    async def create(self, *manifests: dict[str, Any]) -> None:
-        """Create objects; the namespace is filled in by kubectl."""
-        for manifest in manifests:
-            await self.ok("create", "-f", "-", stdin=manifest)
-
-    async def get(self, *arguments: str) -> Any:
-        """An object, or the items of a list."""
-        found = json.loads(await self.ok("get", "-o", "json", *arguments))
-        return found["items"] if found["kind"] == "List" else found
-
-    async def wait(self, condition: str, *targets: str, seconds: int = 15) -> None:
-        """Wait for `condition=Ready`, `delete`, `jsonpath=…`; by a watch, not by asking again and again."""
-        await self.ok("wait", f"--for={condition}", f"--timeout={seconds}s", *targets)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

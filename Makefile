@@ -1,0 +1,49 @@
+# What a newcomer types. Everything it needs is installed by itself: Python packages into .venv, the
+# Kubernetes control plane (built once) into the user's cache folder.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.9
+UV := $(shell command -v uv || echo .cache/uv/bin/uv)
+PYTHON := .venv/bin/python
+
+.PHONY: help demo dev test lint format setup control-plane clean
+
+help: ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: setup ## The main job end to end on this machine, with a real API server
+	@$(PYTHON) -m deploy.dev.demo
+
+dev: setup ## The same stack, left running; prints how to use it
+	@$(PYTHON) -m deploy.dev.dev
+
+test: setup lint control-plane ## Lint, types, import contracts and all tests
+	$(PYTHON) -m pytest
+
+lint: setup ## ruff, mypy, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup ## Format the code
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+control-plane: setup
+	@$(PYTHON) -m deploy.dev.binaries
+
+setup: .venv/.complete
+
+.venv/.complete: pyproject.toml uv.lock $(filter .cache/%,$(UV))
+	$(UV) sync --frozen --quiet
+	@touch $@
+
+.cache/uv/bin/uv:
+	python3 -m venv .cache/uv
+	.cache/uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+clean: ## Remove what was built here (the user's cache stays)
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
