@@ -3,4 +3,5 @@
 pytest_plugins = [
     "tests.support.kube",
     "tests.support.nats",
+    "tests.support.road",
 ]
