@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from rich.console import Console
-from rich.panel import Panel
+from rich.rule import Rule
 from rich.text import Text
 
 from deploy.dev.binaries import provide
@@ -57,9 +57,8 @@ async def leave_running(console: Console, folder: Path) -> None:
         await stack.start()
         KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(stack.plane.kubeconfig(), KUBECONFIG)
-        console.print(
-            Panel(Text(_usage(stack)), title="Moorgate is running; Ctrl-C ends it", border_style="green")
-        )
+        console.print(Rule("[bold]Moorgate is running; Ctrl-C ends it", align="left", style="green"))
+        console.print(Text(_usage(stack)))
         await stopped.wait()
     finally:
         await terminal.step("Everything stopped", stack.stop())
