@@ -22,7 +22,7 @@ from rich.text import Text
 from deploy.dev import story
 from deploy.dev.binaries import provide
 from deploy.dev.processes import ProcessError
-from deploy.dev.stack import Stack
+from deploy.dev.stack import open_stack
 from deploy.dev.story import Narrator, StoryError
 
 INTRODUCTION = """\
@@ -81,13 +81,9 @@ async def tell(console: Console, folder: Path) -> None:
     terminal = Terminal(console)
     console.print(Panel(INTRODUCTION, title="Moorgate", border_style="cyan"))
     await asyncio.to_thread(provide)
-    stack = Stack(folder=folder, step=terminal.step)
-    try:
-        await stack.start()
-        await story.tell(stack, terminal)
-    finally:
+    async with open_stack(folder, terminal.step) as road:
+        await story.tell(road, terminal)
         console.print()
-        await terminal.step("Everything stopped", stack.stop())
 
 
 def main() -> int:

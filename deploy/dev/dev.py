@@ -19,8 +19,9 @@ from deploy.dev.binaries import provide
 from deploy.dev.demo import Terminal
 from deploy.dev.processes import ProcessError
 from deploy.dev.programs import installed
+from deploy.dev.road import Road
 from deploy.dev.services import ROOT
-from deploy.dev.stack import Stack
+from deploy.dev.stack import open_stack
 
 KUBECONFIG = ROOT / ".cache" / "dev" / "kubeconfig"
 
@@ -52,26 +53,22 @@ async def leave_running(console: Console, folder: Path) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    stack = Stack(folder=folder, step=terminal.step)
-    try:
-        await stack.start()
+    async with open_stack(folder, terminal.step) as road:
         KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(stack.plane.kubeconfig(), KUBECONFIG)
+        shutil.copyfile(road.plane.kubeconfig(), KUBECONFIG)
         console.print(Rule("[bold]Moorgate is running; Ctrl-C ends it", align="left", style="green"))
-        console.print(Text(_usage(stack)))
+        console.print(Text(_usage(road)))
         await stopped.wait()
-    finally:
-        await terminal.step("Everything stopped", stack.stop())
-        KUBECONFIG.unlink(missing_ok=True)
+    KUBECONFIG.unlink(missing_ok=True)
 
 
-def _usage(stack: Stack) -> str:
-    services = stack.services
+def _usage(road: Road) -> str:
+    services = road.services
     return USAGE.format(
         kubeconfig=KUBECONFIG,
         kubectl=installed("kubectl"),
-        nats=stack.nats.url,
-        anchore=stack.anchore_url,
+        nats=road.nats.url,
+        anchore=road.anchore_url,
         webhook=services.webhook_url(),
         metrics=" ".join(f"{services.probes_url(name)}/metrics" for name in services.processes),
         logs=services.folder,

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from deploy.dev.kubectl import Answer, Kubectl
-from deploy.dev.stack import Stack
+from deploy.dev.road import Road
 
 POLL = 0.2
 """Seconds between two looks at something that kubectl cannot wait for."""
@@ -95,17 +95,17 @@ class Shell:
     async def are_running(self, selector: str, count: int) -> bool:
         """Whether so many Pods are Running."""
         pods = await self.kubectl.get("pods", "-l", selector)
-        return sum(pod["status"].get("phase") == "Running" for pod in pods) == count
+        return bool(sum(pod["status"].get("phase") == "Running" for pod in pods) == count)
 
     async def audits(self) -> dict[str, Any]:
         """The namespace's Audits by name."""
         return {item["metadata"]["name"]: item for item in await self.kubectl.get("audits")}
 
 
-async def tell(stack: Stack, narrator: Narrator) -> None:
+async def tell(road: Road, narrator: Narrator) -> None:
     """All chapters, in order."""
-    await stack.analysis_takes(SLOW, SLOW_SECONDS)
-    shell = Shell(Kubectl(stack.plane, "shop", "developer"), narrator)
+    await road.tell_anchore("analysis", reference=SLOW, seconds=SLOW_SECONDS)
+    shell = Shell(Kubectl(road.plane, "shop", "developer"), narrator)
     await shell.kubectl.as_user("admin").ok("create", "namespace", "shop")
     await good(shell)
     await bad(shell)

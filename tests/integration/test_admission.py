@@ -6,7 +6,7 @@ import time
 import pytest
 
 from deploy.dev.kubectl import Kubectl
-from tests.support.road import Road, audit, pod, until
+from tests.support.road import WatchedRoad, audit, pod, until
 
 GOOD = "nginx:1.25"
 
@@ -39,7 +39,7 @@ async def test_a_refusal_names_image_gate_trigger_bundle_and_the_next_step(kube:
     assert found["status"]["state"] == "rejected"
 
 
-async def test_a_slow_image_is_put_off_and_then_admitted_by_itself(road: Road, kube: Kubectl) -> None:
+async def test_a_slow_image_is_put_off_and_then_admitted_by_itself(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/slow/once:1"
     await road.tell_anchore("analysis", reference=image, seconds=6)
     before = await road.metric("gateway-0", _requests("deferred"))
@@ -50,7 +50,7 @@ async def test_a_slow_image_is_put_off_and_then_admitted_by_itself(road: Road, k
     assert (await audit(kube, "pod-report"))["spec"]["action"] == "allowed"
 
 
-async def test_a_deployment_of_a_slow_image_gets_its_pod_by_itself(road: Road, kube: Kubectl) -> None:
+async def test_a_deployment_of_a_slow_image_gets_its_pod_by_itself(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/slow/deployed:1"
     await road.tell_anchore("analysis", reference=image, seconds=5)
     await kube.ok("create", "deployment", "slow", f"--image={image}")
@@ -147,7 +147,7 @@ async def test_a_workload_is_warned_about_at_once_and_never_refused(kube: Kubect
     assert "Warning: moorgate: Pods of this Deployment would be refused" in answer.stderr
 
 
-async def test_seeing_a_workload_asks_for_its_images(road: Road, kube: Kubectl) -> None:
+async def test_seeing_a_workload_asks_for_its_images(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/bulk/prefetched:1"
     await road.tell_anchore("preload", reference=image)
     await kube.ok("create", "deployment", "later", f"--image={image}", "--replicas=0")
@@ -158,7 +158,7 @@ async def test_seeing_a_workload_asks_for_its_images(road: Road, kube: Kubectl) 
     await until(is_scanned, "the image is scanned before there is a Pod")
 
 
-async def test_100_pods_of_one_unknown_image_cost_one_scan(road: Road, kube: Kubectl) -> None:
+async def test_100_pods_of_one_unknown_image_cost_one_scan(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/bulk/hundred:1"
     await road.tell_anchore("preload", reference=image)
     items = [pod(f"p{number}", image) for number in range(100)]
@@ -169,7 +169,7 @@ async def test_100_pods_of_one_unknown_image_cost_one_scan(road: Road, kube: Kub
     assert await road.calls("check", image) == 1
 
 
-async def test_the_gateway_answers_after_garbage(road: Road, kube: Kubectl) -> None:
+async def test_the_gateway_answers_after_garbage(road: WatchedRoad, kube: Kubectl) -> None:
     before = await road.metric("gateway-0", 'moorgate_admission_bad_requests_total{code="400"}')
     for body in (b"", b"{", b"\xff\xfe", b"[]", b'{"kind":"AdmissionReview"}', b"{" * 100_000):
         child = await asyncio.create_subprocess_exec(

@@ -18,7 +18,7 @@ from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubectl import Kubectl
 from deploy.dev.stack import CRDS
 from tests.support.kube import require_binaries
-from tests.support.road import Road, pod, until
+from tests.support.road import WatchedRoad, pod, until
 
 ANALYSIS = 30
 KNOWN = "nginx:1.25"
@@ -54,10 +54,10 @@ async def _nobody_is_held_up(folder: Path, controllers: str) -> None:
 
 
 @asynccontextmanager
-async def _road(folder: Path, controllers: str) -> AsyncIterator[Road]:
+async def _road(folder: Path, controllers: str) -> AsyncIterator[WatchedRoad]:
     plane = ControlPlane(folder=folder / "plane", controller_manager_user=controllers, crds=CRDS)
     async with plane:
-        road = Road(plane=plane, folder=folder / "road")
+        road = WatchedRoad(plane=plane, folder=folder / "road")
         await road.start()
         try:
             yield road
@@ -65,7 +65,7 @@ async def _road(folder: Path, controllers: str) -> AsyncIterator[Road]:
             await road.stop()
 
 
-async def _are_put_off(road: Road) -> bool:
+async def _are_put_off(road: WatchedRoad) -> bool:
     deferred = 'moorgate_admission_requests_total{action="deferred",operation="CREATE",resource="Pod"}'
     return await road.metric("gateway-0", deferred) >= SLOW_DEPLOYMENTS + SLOW_DAEMON_SETS
 

@@ -15,7 +15,7 @@ from shared import contracts
 from shared.contracts import ScanRequest
 from shared.images import parse
 from shared.subjects import Lane, scan_subject
-from tests.support.road import Road, pod, until
+from tests.support.road import WatchedRoad, pod, until
 
 BUNDLE = "2c53a13c-1765-11e8-82ef-23527761d060"
 """The simulator's active bundle."""
@@ -25,10 +25,10 @@ TAG_TTL = 2
 
 
 @pytest.fixture
-async def hasty(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Road]:
+async def hasty(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[WatchedRoad]:
     """A road where a verdict through a tag is fresh for a moment only."""
     settings = {"MOORGATE_TAG_TTL": f"{TAG_TTL}s", "MOORGATE_MAX_WAIT": "1s"}
-    road = Road(plane=control_plane, folder=tmp_path, settings=settings)
+    road = WatchedRoad(plane=control_plane, folder=tmp_path, settings=settings)
     await road.start()
     try:
         yield road
@@ -36,7 +36,7 @@ async def hasty(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Ro
         await road.stop()
 
 
-async def test_an_image_whose_scan_failed_is_scanned_again_later(road: Road, kube: Kubectl) -> None:
+async def test_an_image_whose_scan_failed_is_scanned_again_later(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/broken/mended:1"
     answer = await kube.run("create", "-f", "-", stdin=pod("first", image))
     assert answer.code == 1
@@ -50,7 +50,7 @@ async def test_an_image_whose_scan_failed_is_scanned_again_later(road: Road, kub
     await until(is_admitted, "the image is scanned again", seconds=40)
 
 
-async def test_a_rescan_in_the_queue_does_not_delay_an_admission(road: Road, kube: Kubectl) -> None:
+async def test_a_rescan_in_the_queue_does_not_delay_an_admission(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/bulk/in-both-lanes:1"
     await road.tell_anchore("preload", reference=image)
     others = [f"registry.example/bulk/rescan-{number}:1" for number in range(60)]
@@ -68,7 +68,7 @@ async def test_a_rescan_in_the_queue_does_not_delay_an_admission(road: Road, kub
         await road.tell_anchore("latency", seconds=0, operation="check")
 
 
-async def test_a_scanner_killed_in_mid_scan_loses_nothing(road: Road, kube: Kubectl) -> None:
+async def test_a_scanner_killed_in_mid_scan_loses_nothing(road: WatchedRoad, kube: Kubectl) -> None:
     image = "registry.example/bulk/killed:1"
     scanner = road.services.processes["scanner-0"]
     await road.tell_anchore("preload", reference=image)
@@ -86,7 +86,9 @@ async def test_a_scanner_killed_in_mid_scan_loses_nothing(road: Road, kube: Kube
     assert answer.code == 0, answer.stderr
 
 
-async def test_a_tag_pushed_again_with_a_bad_image_is_not_admitted_by_the_old_verdict(hasty: Road) -> None:
+async def test_a_tag_pushed_again_with_a_bad_image_is_not_admitted_by_the_old_verdict(
+    hasty: WatchedRoad,
+) -> None:
     image = "registry.example/bulk/moved:1"
     kube = await hasty.namespace()
     await kube.create(pod("before", image))
@@ -106,7 +108,7 @@ async def test_a_tag_pushed_again_with_a_bad_image_is_not_admitted_by_the_old_ve
     assert answers.count(429) > 1, "the analysis was over before anybody could be put off"
 
 
-async def _try_to_create(road: Road, namespace: str, manifest: dict[str, object]) -> int:
+async def _try_to_create(road: WatchedRoad, namespace: str, manifest: dict[str, object]) -> int:
     """One attempt, without a client's own repetitions: the status."""
     async with KubeApi(road.plane.kubeconfig()) as api:
         try:
@@ -116,7 +118,7 @@ async def _try_to_create(road: Road, namespace: str, manifest: dict[str, object]
         return 201
 
 
-async def _ask_for_rescans(road: Road, images: list[str]) -> None:
+async def _ask_for_rescans(road: WatchedRoad, images: list[str]) -> None:
     client = await nats.connect(road.nats.url)
     try:
         for image in images:

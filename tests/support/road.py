@@ -9,9 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,11 +17,7 @@ import pytest
 
 from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubectl import Kubectl
-from deploy.dev.nats import NatsServer
-from deploy.dev.ports import free_port
-from deploy.dev.processes import Process
-from deploy.dev.services import Services
-from deploy.dev.stack import register, simulator, unregister
+from deploy.dev.road import Road
 
 LABEL = "moorgate.test/road"
 POLL = 0.1
@@ -41,49 +35,13 @@ async def until(is_so: Callable[[], Awaitable[object]], what: str, seconds: floa
 
 
 @dataclass(kw_only=True)
-class Road:
-    """One registered Moorgate with what it needs."""
+class WatchedRoad(Road):
+    """A road over the namespaces of its label, and what tests ask of it."""
 
-    plane: ControlPlane
-    folder: Path
-    settings: dict[str, str] = field(default_factory=dict)
-    replicas: dict[str, int] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"road-{secrets.token_hex(4)}")
-    anchore_port: int = field(default_factory=free_port)
-    nats: NatsServer = field(init=False)
-    anchore: Process = field(init=False)
-    services: Services = field(init=False)
-    _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
 
-    @property
-    def anchore_url(self) -> str:
-        """The simulator, without the version."""
-        return f"http://127.0.0.1:{self.anchore_port}"
-
-    async def start(self) -> None:
-        """Start all parts and register them."""
-        self.nats = NatsServer(folder=self.folder / "nats")
-        self.anchore = simulator(self.folder, self.anchore_port, [])
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.nats)
-            await stack.enter_async_context(self.anchore)
-            self.services = Services(
-                folder=self.folder / "moorgate",
-                nats_url=self.nats.url,
-                kubeconfig=self.plane.kubeconfig(),
-                anchore_url=self.anchore_url,
-                settings=self.settings,
-                replicas=self.replicas,
-            )
-            await stack.enter_async_context(self.services)
-            selector = {"matchLabels": {LABEL: self.name}}
-            await register(self.plane, self.services, self.name, selector)
-            stack.push_async_callback(unregister, self.plane, self.name)
-            self._open = stack.pop_all()
-
-    async def stop(self) -> None:
-        """Unregister, then stop all parts."""
-        await self._open.aclose()
+    def __post_init__(self) -> None:
+        self.namespaces = {"matchLabels": {LABEL: self.name}}
 
     async def namespace(self, name: str = "") -> Kubectl:
         """kubectl in a new namespace that this road watches over."""
@@ -96,21 +54,6 @@ class Road:
         }
         await admin.create(manifest)
         return Kubectl(self.plane, name)
-
-    async def tell_anchore(self, command: str, **body: object) -> Any:
-        """A command through the simulator's door."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"{self.anchore_url}/simulator/{command}", json=body) as answer,
-        ):
-            assert answer.status == 200, await answer.text()
-            return await answer.json()
-
-    async def calls(self, operation: str, image: str) -> int:
-        """How often Anchore was asked this about this image."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.anchore_url}/simulator") as answer:
-            counted = await answer.json()
-        return int(counted["images"].get(image, {}).get(operation, 0))
 
     async def metric(self, service: str, sample: str) -> float:
         """A sample of a service's metrics, such as `moorgate_scans_total{result="pass"}`; 0 while it isn't there."""
@@ -148,11 +91,11 @@ def pod(name: str, image: str, **spec: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def road(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
+def road(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedRoad]:
     """The session's road, with the settings that are the default."""
     # A loop of its own: fixtures of a session outlive the loops of the tests.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        road = Road(plane=control_plane, folder=tmp_path_factory.mktemp("road"))
+        road = WatchedRoad(plane=control_plane, folder=tmp_path_factory.mktemp("road"))
         runner.run(road.start())
         try:
             yield road
@@ -161,7 +104,7 @@ def road(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-async def kube(road: Road) -> AsyncIterator[Kubectl]:
+async def kube(road: WatchedRoad) -> AsyncIterator[Kubectl]:
     """kubectl in a namespace of the road, removed afterwards without waiting."""
     kubectl = await road.namespace()
     yield kubectl
