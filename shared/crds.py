@@ -209,7 +209,8 @@ class DecisionMark(_Resource, frozen=True, kw_only=True, omit_defaults=False):
     id: str
     at: Utc
     attempt: bool = False
-    """It left the workload as it was (a refused update, a debug container): counts less than any other."""
+    """It left the workload as it was (a refused update, a debug container, a name already taken): counts
+    less than any other."""
 
 
 class Condition(_Resource, frozen=True, kw_only=True):

@@ -1,0 +1,80 @@
+"""The audit-writer's composition root: builds everything from the configuration, closes it in reverse.
+
+Stop, in order: not ready → no more deliveries, those under way are left unacknowledged (another replica
+gets them after the ack wait, and folding twice changes nothing) → NATS, the cluster and the probes close.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from prometheus_client import CollectorRegistry
+
+from services.audit_writer.cluster import AuditCluster
+from services.audit_writer.config import AuditWriterConfig
+from services.audit_writer.metrics import AuditWriterMetrics
+from services.audit_writer.owners import Owners
+from services.audit_writer.recorder import Recorder
+from services.audit_writer.retention import Retention
+from shared import logs, streams, subjects
+from shared.broker import Broker, open_broker
+from shared.cluster import open_cluster
+from shared.consumer import Consumer, Work
+from shared.contracts import ADMISSION_DECIDED, AdmissionDecided
+from shared.lifecycle import background
+from shared.probes import Readiness, serve_probes
+
+CONCURRENCY = 16
+"""Decisions folded at the same time: each waits for three answers of the API server, one after another."""
+
+ACK_WAIT = 30.0
+"""Seconds, as shared/streams.py makes the durable."""
+
+LOOK_AGAIN = 1.0
+"""Seconds between two looks for an API server that knows Audits."""
+
+
+async def run(config: AuditWriterConfig, stop: asyncio.Event) -> None:
+    """Write Audits until `stop` is set. Raises `BadSetting`, `OSError` (an address in use)."""
+    registry = CollectorRegistry()
+    metrics = AuditWriterMetrics(registry)
+    readiness = Readiness("streams", "audits")
+    async with AsyncExitStack() as stack:
+        probes = await stack.enter_async_context(serve_probes(config.metrics_listen, registry, readiness))
+        cluster = AuditCluster(await stack.enter_async_context(open_cluster()))
+        broker = await stack.enter_async_context(open_broker(config.broker, config.source, metrics))
+
+        recorder = Recorder(cluster, Owners(cluster), metrics)
+        consumer = Consumer(broker, metrics, _work(recorder, cluster))
+        retention = Retention(cluster, config.retention)
+        await stack.enter_async_context(
+            background(_consume(broker, cluster, consumer, readiness), retention.run())
+        )
+        logs.logger("audit-writer").info("started", probes=f"{probes.host}:{probes.port}")
+        await stop.wait()
+        readiness.stop()
+
+
+def _work(recorder: Recorder, cluster: AuditCluster) -> Work[AdmissionDecided]:
+    return Work(
+        what="decision",
+        stream=subjects.EVENTS,
+        durable=subjects.AUDIT_WRITER,
+        decoder=ADMISSION_DECIDED,
+        handle=recorder.record,
+        probe=cluster.answers,
+        concurrency=CONCURRENCY,
+        ack_wait=ACK_WAIT,
+    )
+
+
+async def _consume(
+    broker: Broker, cluster: AuditCluster, consumer: Consumer[AdmissionDecided], readiness: Readiness
+) -> None:
+    """Take decisions once the stream is there and the API server knows Audits."""
+    await streams.wait_for_streams(broker, subjects.EVENTS)
+    readiness.done("streams")
+    while not await cluster.answers():
+        logs.logger("audit-writer").warning("audits_not_served", mend="is the API server up, the CRD there?")
+        await asyncio.sleep(LOOK_AGAIN)
+    readiness.done("audits")
+    await consumer.run()

@@ -1,0 +1,29 @@
+"""The audit-writer's metrics. Every label's values are enumerated; none holds a namespace or an image."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from shared.contracts import Action
+from shared.metrics import CommonMetrics
+
+_LAG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+
+
+class AuditWriterMetrics(CommonMetrics):
+    """What was written, and how long after the decision."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.audits_written = Counter(
+            "moorgate_audits_written_total",
+            "Audits created or changed, by the action of the decision that led to it.",
+            ["action"],
+            registry=registry,
+        )
+        self.audit_lag = Histogram(
+            "moorgate_audit_lag_seconds",
+            "From a decision to its Audit.",
+            buckets=_LAG,
+            registry=registry,
+        )
+        for action in (Action.ALLOWED, Action.REJECTED):
+            self.audits_written.labels(action)
