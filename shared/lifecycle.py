@@ -10,9 +10,10 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import uvloop
 
@@ -24,6 +25,30 @@ HARD_LIMIT = 25.0
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_SETTING = 0, 1, 2
 """Exit codes: stopped as asked; ended by an error; a setting is at fault (the line says which)."""
+
+
+class ServiceConfig(Protocol):
+    """What every service's configuration has."""
+
+    @property
+    def log_level(self) -> logs.LogLevel: ...  # noqa: D102
+    @property
+    def log_format(self) -> logs.LogFormat: ...  # noqa: D102
+
+
+C = TypeVar("C", bound=ServiceConfig)
+
+
+def start(
+    load: Callable[[Mapping[str, str]], C], run_service: Callable[[C, asyncio.Event], Awaitable[None]]
+) -> int:
+    """A service's main: settings, logs, run; gives the exit code."""
+    try:
+        config = load(os.environ)
+    except BadSetting as error:
+        return explain(error)
+    logs.set_up(config.log_level, config.log_format)
+    return run(partial(run_service, config))
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:

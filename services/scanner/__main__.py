@@ -1,22 +1,14 @@
 """`python -m services.scanner`: settings, logs, run, exit code."""
 
-import os
 import sys
-from functools import partial
 
 from services.scanner import app, config
-from shared import lifecycle, logs
-from shared.errors import BadSetting
+from shared import lifecycle
 
 
 def main() -> int:
-    """Run the scanner until it is asked to stop; gives the exit code."""
-    try:
-        settings = config.load(os.environ)
-    except BadSetting as error:
-        return lifecycle.explain(error)
-    logs.set_up(settings.log_level, settings.log_format)
-    return lifecycle.run(partial(app.run, settings))
+    """Run until asked to stop; gives the exit code."""
+    return lifecycle.start(config.load, app.run)
 
 
 if __name__ == "__main__":
