@@ -3,9 +3,12 @@
 Source: the Engine's OpenAPI document (`anchore_engine/services/apiext/swagger/swagger.yaml`, API 0.2).
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+:[0-9a-f]{64,128}$")]
+"""It becomes part of a path and of verdicts, so it must look like one."""
 
 
 class ImageDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,7 +21,7 @@ class ImageDetail(msgspec.Struct, frozen=True, kw_only=True):
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An image as POST /images and GET /images/{digest} tell of it."""
 
-    image_digest: str = msgspec.field(name="imageDigest")
+    image_digest: Digest = msgspec.field(name="imageDigest")
     parent_digest: str | None = msgspec.field(name="parentDigest", default=None)
     analysis_status: str
     image_detail: list[ImageDetail] | None = None

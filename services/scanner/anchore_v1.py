@@ -31,16 +31,24 @@ CONNECT_TIMEOUT = 5.0
 MAX_ANSWER = 8 * 1024 * 1024
 """Bytes: a check with thousands of findings stays below, a broken server need not."""
 
+LONGEST_DELAY = 30.0
+"""Seconds a Retry-After is heeded: all workers of the lane wait, and a server may name any number."""
+
 _UNREACHABLE = frozenset({408, 429, 502, 503, 504})
 _UNAUTHORIZED = frozenset({401, 403})
-_ERROR, _NOT_FOUND, _SERVER_ERROR = 400, 404, 500
+_REDIRECTED, _REFUSED, _NOT_FOUND, _SERVER_ERROR = 300, 400, 404, 500
 
 _ERROR_CODES = {
     "REGISTRY_IMAGE_NOT_FOUND": ErrorClass.IMAGE_NOT_FOUND,
     "REGISTRY_NOT_ACCESSIBLE": ErrorClass.REGISTRY_UNAVAILABLE,
-    "REGISTRY_NOT_SUPPORTED": ErrorClass.UNSUPPORTED,
+    "REGISTRY_NOT_SUPPORTED": ErrorClass.REGISTRY_UNAVAILABLE,
     "REGISTRY_PERMISSION_DENIED": ErrorClass.REGISTRY_UNAUTHORIZED,
+    "OSARCH_MISMATCH": ErrorClass.UNSUPPORTED,
+    "SKOPEO_UNKNOWN_ERROR": ErrorClass.REGISTRY_UNAVAILABLE,
+    "UNKNOWN": ErrorClass.REGISTRY_UNAVAILABLE,
 }
+"""What became of the registry's side. The unknown ones are all that the Engine has no name for: time-outs, name
+servers, certificates, rate limits (`SkopeoError` in `anchore_engine/clients/skopeo_wrapper.py`)."""
 
 T = TypeVar("T")
 
@@ -83,7 +91,11 @@ class AnchoreV1:
             answer = await self._call("image_get", "GET", f"/images/{quote(digest, safe=':')}")
         except _NotFoundError:
             return None
-        return _one_image(answer)
+        found = _one_image(answer)
+        if digest not in {found.image_digest, found.list_digest}:
+            text = f"asked for {digest}, Anchore answered with {found.image_digest}"
+            raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
+        return found
 
     async def check(self, digest: str, reference: ImageReference, bundle_id: str) -> Evaluation:
         """Evaluate exactly this bundle, now, without a trace in the Engine's history.
@@ -121,8 +133,9 @@ class AnchoreV1:
         """One request; gives the body of a 2xx answer."""
         with self._metrics.anchore_duration.labels(operation).time():
             try:
+                # Redirections are not followed: they would take the password to wherever they point.
                 async with self._session.request(
-                    method, self._root + path, params=query, json=body
+                    method, self._root + path, params=query, json=body, allow_redirects=False
                 ) as response:
                     answer = await _bounded(response)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -139,11 +152,14 @@ def open_session(settings: AnchoreSettings) -> aiohttp.ClientSession:
     if settings.skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    headers = {"Accept": "application/json", "User-Agent": "moorgate"}
+    headers = {
+        "Accept": "application/json",
+        "User-Agent": "moorgate",
+        "Authorization": aiohttp.encode_basic_auth(settings.username, settings.password.reveal()),
+    }
     if settings.account:
         headers["x-anchore-account"] = settings.account
     return aiohttp.ClientSession(
-        auth=aiohttp.BasicAuth(settings.username, settings.password.reveal(), encoding="utf-8"),
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
         headers=headers,
@@ -185,15 +201,16 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _check_status(operation: str, response: aiohttp.ClientResponse, answer: bytes) -> None:
-    """Raise what a status of 400 or more means."""
+    """Raise what a status of 300 or more means."""
     status = response.status
-    if status < _ERROR:
+    if status < _REDIRECTED:
         return
     error = _engine_error(answer)
     message = f"{operation}: HTTP {status} {error.message}".strip()
     if status in _UNREACHABLE:
         after = response.headers.get("Retry-After", "")
-        raise Unavailable("anchore", message, delay=float(after) if after.isdecimal() else 1.0)
+        delay = min(LONGEST_DELAY, float(after)) if after.isdecimal() else 1.0
+        raise Unavailable("anchore", message, delay=delay)
     if status in _UNAUTHORIZED:
         raise ScanFailed(ErrorClass.ANCHORE_UNAUTHORIZED, message)
     if status == _NOT_FOUND:
@@ -203,7 +220,7 @@ def _check_status(operation: str, response: aiohttp.ClientResponse, answer: byte
             raise ScanFailed(_ERROR_CODES[code], error.message)
     if status >= _SERVER_ERROR:
         raise TryAgain(message)
-    if operation == "image_add":
+    if operation == "image_add" and status == _REFUSED and isinstance(error.detail, anchore_api.ErrorDetail):
         raise _refused_image(error, message)
     raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, message)
 
@@ -216,7 +233,7 @@ class _NotFoundError(ScanFailed):
 
 
 def _refused_image(error: anchore_api.EngineError, message: str) -> ScanFailed:
-    """A 400 to POST /images without a known code."""
+    """The Engine's own 400 to POST /images without a known code; its schema's refusals are about our request."""
     if "unauthorized" in error.message.lower() or "authentication" in error.message.lower():
         return ScanFailed(ErrorClass.REGISTRY_UNAUTHORIZED, message)
     return ScanFailed(ErrorClass.UNSUPPORTED, message)

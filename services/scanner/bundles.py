@@ -24,6 +24,9 @@ INTERVAL = 30.0
 RETRY = 2.0
 """Seconds before the next try while there is no record at all: nothing can be decided without one."""
 
+SHORTEST_LIFE = 10 * INTERVAL
+"""Seconds the record lives at least: without it nobody can name a bundle, however short verdicts are known."""
+
 _ADDED_BY_ANCHORE = frozenset({"active", "last_updated"})
 
 
@@ -31,11 +34,11 @@ class Bundles:
     """One tenant's bundles."""
 
     def __init__(self, tenant: str, anchore: AnchoreV1, buckets: VerdictBuckets, ttl: float) -> None:
-        """`ttl`: seconds the record outlives the last scanner."""
+        """`ttl`: seconds the record outlives the last scanner, at least `SHORTEST_LIFE`."""
         self._tenant = tenant
         self._anchore = anchore
         self._buckets = buckets
-        self._ttl = ttl
+        self._ttl = max(ttl, SHORTEST_LIFE)
         self._hashes: dict[str, str] | None = None
         self._log = logs.logger("bundles").bind(tenant=tenant)
 

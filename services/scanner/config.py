@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 from collections.abc import Mapping
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -68,24 +69,51 @@ def load(variables: Mapping[str, str]) -> ScannerConfig:
 
 
 def _anchore(environment: Environment) -> AnchoreSettings:
-    url = environment.text("MOORGATE_ANCHORE_URL")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadSetting(f"MOORGATE_ANCHORE_URL is {url!r}: it must be http(s)://host[:port]")
-    if parts.username or parts.password:
-        raise BadSetting(
-            "MOORGATE_ANCHORE_URL holds credentials: use MOORGATE_ANCHORE_USERNAME and …_PASSWORD_FILE"
-        )
     password = environment.secret("MOORGATE_ANCHORE_PASSWORD")
     if password is None:
         raise BadSetting(
             "MOORGATE_ANCHORE_PASSWORD_FILE (or MOORGATE_ANCHORE_PASSWORD) is not set: it is required"
         )
-    ca_file = environment.file("MOORGATE_ANCHORE_CA_FILE")
+    username = environment.text("MOORGATE_ANCHORE_USERNAME", "admin")
+    if ":" in username:
+        raise BadSetting("MOORGATE_ANCHORE_USERNAME holds a ':': HTTP basic authentication cannot carry that")
     return AnchoreSettings(
-        url=url,
-        username=environment.text("MOORGATE_ANCHORE_USERNAME", "admin"),
+        url=_url(environment),
+        username=username,
         password=password,
-        ca_file=str(ca_file) if ca_file else None,
+        ca_file=_ca_file(environment),
         skip_verify=environment.flag("MOORGATE_ANCHORE_INSECURE_SKIP_VERIFY", default=False),
     )
+
+
+def _url(environment: Environment) -> str:
+    """The address, checked; one with credentials is refused without repeating it."""
+    url = environment.text("MOORGATE_ANCHORE_URL")
+    if "@" in url:
+        raise BadSetting(
+            "MOORGATE_ANCHORE_URL holds credentials: use MOORGATE_ANCHORE_USERNAME and …_PASSWORD_FILE"
+        )
+    if not _is_address(url):
+        raise BadSetting(f"MOORGATE_ANCHORE_URL is {url!r}: it must be http(s)://host[:port]")
+    return url
+
+
+def _ca_file(environment: Environment) -> str | None:
+    path = environment.file("MOORGATE_ANCHORE_CA_FILE")
+    if path is None:
+        return None
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError as error:
+        raise BadSetting(f"MOORGATE_ANCHORE_CA_FILE: {path} holds no certificates (PEM)") from error
+    return str(path)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname and parts.port != 0) and not parts.query
+        )
+    except ValueError:  # brackets or a port of nonsense
+        return False

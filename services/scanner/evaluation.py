@@ -12,6 +12,9 @@ from shared.contracts import MAX_REASONS, ErrorClass, Reason, Result, ScanReques
 MAX_TEXT = 400
 """Characters kept of one finding's text."""
 
+MAX_ID, MAX_NAME = 200, 100
+"""Characters kept of a finding's id, and of its gate and trigger: a verdict stays below the limit of a message."""
+
 _ORDER = {"stop": 0, "warn": 1}
 
 
@@ -50,13 +53,21 @@ def verdict(
     rules: Rules,
     now: datetime,
 ) -> Verdict:
-    """The verdict; `now` is when the reference was resolved. Raises `ScanFailed` for a status nobody knows."""
+    """The verdict; `now` is when the reference was resolved.
+
+    Raises `ScanFailed` for a status nobody knows, and for a pass without detail: whether a mapping matched
+    stands there.
+    """
     result = _result(evaluation)
+    if result is Result.PASS and evaluation.detail.result is None:
+        text = "the check passes without the detail that was asked for"
+        raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
     detail = evaluation.detail.result or EvaluationResult()
     unmapped = result is Result.PASS and _is_unmapped(detail)
     if unmapped:
         result = Result(rules.on_unmapped.value)
-    reasons = sorted(_reasons(detail, unmapped=unmapped), key=lambda reason: _ORDER.get(reason.action, 2))
+    reasons = [_unmapped(result)] if unmapped else _reasons(detail)
+    reasons.sort(key=lambda reason: _ORDER.get(reason.action, 2))
     lifetimes = rules.lifetimes
     fresh = lifetimes.passed if result is Result.PASS else lifetimes.failed
     fresh = min(fresh, lifetimes.tag) if is_mutable else fresh
@@ -91,15 +102,18 @@ def _is_unmapped(detail: EvaluationResult) -> bool:
     return detail.matched_mapping_rule is False and not detail.matched_whitelisted_images_rule
 
 
-def _reasons(detail: EvaluationResult, *, unmapped: bool) -> list[Reason]:
+def _unmapped(result: Result) -> Reason:
+    text = "no mapping of the bundle matches the image: give the bundle a catch-all mapping"
+    action = "stop" if result is Result.FAIL else "warn"
+    return Reason(gate="bundle", trigger="mappings", action=action, text=text)
+
+
+def _reasons(detail: EvaluationResult) -> list[Reason]:
     if detail.final_action_reason == "blacklisted":
         rule = detail.matched_blacklisted_images_rule
         name = rule.get("name", "") if isinstance(rule, dict) else ""
         text = f"the image is on the bundle's list of refused images ({name})"
-        return [Reason(gate="bundle", trigger="blacklisted_images", action="stop", text=text)]
-    if unmapped:
-        text = "no mapping of the bundle matches the image: give the bundle a catch-all mapping"
-        return [Reason(gate="bundle", trigger="mappings", action="stop", text=text)]
+        return [Reason(gate="bundle", trigger="blacklisted_images", action="stop", text=text[:MAX_TEXT])]
     is_whitelisted = detail.final_action_reason == "whitelisted"
     return [
         reason
@@ -118,11 +132,11 @@ def _reason(row: dict[str, object], *, is_whitelisted: bool) -> Reason | None:
     if action == "go" or is_whitelisted or row.get("Whitelisted"):
         return None
     return Reason(
-        gate=str(row.get("Gate", "")),
-        trigger=str(row.get("Trigger", "")),
-        action=action,
+        gate=str(row.get("Gate", ""))[:MAX_NAME],
+        trigger=str(row.get("Trigger", ""))[:MAX_NAME],
+        action=action[:MAX_NAME],
         text=str(row.get("Check_Output", ""))[:MAX_TEXT],
-        trigger_id=str(row.get("Trigger_Id", "")),
+        trigger_id=str(row.get("Trigger_Id", ""))[:MAX_ID],
     )
 
 

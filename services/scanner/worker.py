@@ -87,7 +87,17 @@ class Worker:
             bundle_hash = await self._bundles.content_hash(request.bundle_id)
             image = await self._resolve(reference, known.state)
             await self._must_be_analyzed(request, image, known.state, now)
-            found = await self._check(request, reference, image, now)
+            found = await self._check(request, reference, image, known.state, now)
+            verdict = evaluation.verdict(
+                request,
+                image,
+                found,
+                bundle_hash=bundle_hash,
+                is_mutable=reference.is_mutable,
+                previous=known.verdict,
+                rules=self._rules,
+                now=now,
+            )
         except ScanFailed as error:
             await self._put_error(request, known.state, error.error, str(error))
             return
@@ -95,18 +105,9 @@ class Worker:
             await self._try_again(request, known.state, error, delivery)
             return
         except Unavailable as error:
-            await self._put_error(request, known.state, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
+            if error.neighbour == "anchore":
+                await self._put_error(request, known.state, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
             raise
-        verdict = evaluation.verdict(
-            request,
-            image,
-            found,
-            bundle_hash=bundle_hash,
-            is_mutable=reference.is_mutable,
-            previous=known.verdict,
-            rules=self._rules,
-            now=now,
-        )
         await self._put_verdict(verdict, request.key, known)
 
     async def _resolve(self, reference: ImageReference, state: ScanState | None) -> ImageRecord:
@@ -135,12 +136,17 @@ class Worker:
             raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
 
     async def _check(
-        self, request: ScanRequest, reference: ImageReference, image: ImageRecord, now: datetime
+        self,
+        request: ScanRequest,
+        reference: ImageReference,
+        image: ImageRecord,
+        state: ScanState | None,
+        now: datetime,
     ) -> Evaluation:
         try:
             return await self._anchore.check(image.image_digest, reference, request.bundle_id)
         except NotAnalyzed:
-            await self._put_off(request, image, None, now)
+            await self._put_off(request, image, state, now)
             raise
 
     async def _put_off(
@@ -181,9 +187,11 @@ class Worker:
     async def _try_again(
         self, request: ScanRequest, state: ScanState | None, error: TryAgain, delivery: Delivery
     ) -> None:
-        """An inner error of Anchore: silently a few times, then an error state."""
-        if delivery.number < delays.MAX_TRIES:
-            raise Retryable(str(error), delay=delays.until_next_look(delivery.number))
+        """An inner error of Anchore: silently a few times, then an error state. Looks at an analysis are no tries."""
+        looks = state.attempt if isinstance(state, ScanPending) else 0
+        tries = max(1, delivery.number - looks)
+        if tries < delays.MAX_TRIES:
+            raise Retryable(str(error), delay=delays.until_next_look(tries))
         await self._put_error(request, state, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
 
     async def _put_error(
