@@ -1,7 +1,7 @@
 """The one loop that takes deliveries, and the one place that acknowledges them.
 
     handler returns            ack
-    Retryable                  nak with its delay; when deliveries run out it counts as Permanent
+    Retryable                  nak with its delay, as often as it takes
     Unavailable                stop pulling, hold the delivery by in_progress until a probe succeeds
     Permanent, undecodable     dead letter first, then term
     anything else              a bug: logged with its trace, nak'ed, given up after `BUG_DELIVERIES`
@@ -25,7 +25,7 @@ from nats.js import JetStreamContext
 from shared import contracts, logs, subjects
 from shared.broker import Broker
 from shared.contracts import DeadLetter, Decoder, M
-from shared.errors import MoorgateError, Permanent, Retryable, Unavailable
+from shared.errors import Permanent, Retryable, Unavailable
 from shared.metrics import CommonMetrics
 
 FETCH_TIMEOUT = 5.0
@@ -36,6 +36,9 @@ BUG_DELIVERIES = 5
 
 BUG_DELAY = 5.0
 """Seconds until a message that met a bug is tried again."""
+
+DURABLE_LOOK = 10.0
+"""Seconds between two looks whether the durable is still there."""
 
 PROBE_WAIT = 1.0
 """Seconds between two probes of a neighbour that is away."""
@@ -76,6 +79,8 @@ class Work(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
     concurrency: int
     ack_wait: float
     """Seconds, as the durable has it; long work is renewed in time."""
+    mend: Callable[[], Awaitable[None]] | None = None
+    """Makes the durable anew (or waits for it) when it is gone, as after a lost store of NATS."""
 
 
 class Consumer(Generic[M]):
@@ -98,9 +103,31 @@ class Consumer(Generic[M]):
         async with asyncio.TaskGroup() as group:
             for _ in range(self._work.concurrency):
                 group.create_task(self._pull(subscription))
+            if self._work.mend is not None:
+                group.create_task(self._keep_durable(self._work.mend))
+
+    async def _keep_durable(self, mend: Callable[[], Awaitable[None]]) -> None:
+        """A pull from a durable that is gone waits without a word: look now and then."""
+        while not _is_cancelled():
+            await asyncio.sleep(DURABLE_LOOK)
+            try:
+                await self._broker.jetstream.consumer_info(self._work.stream, self._work.durable)
+            except nats.js.errors.NotFoundError:
+                self._log.warning("durable_missing")
+                await self._mend(mend)
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+                self._log.debug("durable_not_seen", error=str(error))
+
+    async def _mend(self, mend: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await mend()
+        except (Unavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            self._log.warning("durable_not_mended", error=str(error))
+        else:
+            self._log.info("durable_mended")
 
     async def _pull(self, subscription: JetStreamContext.PullSubscription) -> None:
-        while True:
+        while not _is_cancelled():
             await self._open.wait()
             try:
                 messages = await subscription.fetch(1, timeout=FETCH_TIMEOUT)
@@ -130,9 +157,6 @@ class Consumer(Generic[M]):
             await message.nak(delay=error.delay)
         except Permanent as error:
             await self._bury(message, delivery, str(error))
-        except MoorgateError as error:
-            self._log.warning("delivery_failed", error=str(error))
-            await message.nak(delay=BUG_DELAY)
         except Exception as error:  # noqa: BLE001  a bug in a handler must not end the loop
             self._log.exception("delivery_hit_a_bug")
             if delivery.number >= BUG_DELIVERIES:
@@ -190,6 +214,12 @@ class Consumer(Generic[M]):
         self._metrics.dead_letters.labels(self._work.what).inc()
         self._log.error("dead_letter", reason=reason)
         await message.term()
+
+
+def _is_cancelled() -> bool:
+    """Also where the `wait_for` of Python 3.11, deep in a fetch, has swallowed the cancellation."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _delivery(message: Msg) -> Delivery:

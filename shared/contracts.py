@@ -24,7 +24,8 @@ MAX_REASONS = 40
 """Findings kept of one evaluation, the stopping ones first; `reasons_total` tells how many there were."""
 
 Utc = Annotated[datetime, msgspec.Meta(tz=True)]
-Tenant = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}$")]
+Tenant = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}(?!\n)$")]
+"""Part of subjects and keys. To Python a `$` alone also stands before a last line break, hence the lookahead."""
 
 
 class Message(
@@ -154,6 +155,18 @@ class TenantRecord(Message, frozen=True, kw_only=True, tag="moorgate.v1.tenant")
     bundles: dict[str, str]
     """Bundle id to content hash."""
     read_at: Utc
+    away_since: Utc | None = None
+    """Since when the tenant's Anchore answers no scanner; None: it answers."""
+
+
+class RunningDigest(Message, frozen=True, kw_only=True, tag="moorgate.v1.running-digest"):
+    """A digest that runs in a namespace, as a kubelet reported it."""
+
+    namespace: str
+    digest: str
+    images: tuple[str, ...] = ()
+    """As the kubelet names them."""
+    seen_at: Utc
 
 
 class Action(StrEnum):

@@ -93,22 +93,26 @@ class VerdictBuckets:
         entry = await self._verdicts.get(key)
         return _decoded(entry, contracts.VERDICT), entry.revision
 
-    async def state(self, key: str) -> ScanState | None:
-        """The scan state, also a lapsed one."""
-        return _decoded(await self._states.get(key), contracts.SCAN_STATE)
+    async def state(self, key: str) -> tuple[ScanState | None, int]:
+        """The scan state, also a lapsed one, and the revision to write over."""
+        entry = await self._states.get(key)
+        return _decoded(entry, contracts.SCAN_STATE), entry.revision
 
     async def put_verdict(self, key: str, verdict: Verdict, now: datetime, over: int) -> int:
         """Write a verdict over the revision read before. Raises `Conflict` when somebody was faster."""
         ttl = (verdict.known_until - now).total_seconds()
         return await self._verdicts.put(key, contracts.encode(verdict), ttl=ttl, over=over)
 
-    async def put_state(self, key: str, state: ScanState, now: datetime) -> None:
-        """Write a scan state; pending lives for twice its delay, an error is remembered a while longer."""
+    async def put_state(self, key: str, state: ScanState, now: datetime, over: int | None = None) -> None:
+        """Write a scan state; pending lives for twice its delay, an error is remembered a while longer.
+
+        `over`: only if this is still the revision. Raises `Conflict` when it is not.
+        """
         if isinstance(state, contracts.ScanPending):
             ttl = 2 * (state.next_look - now).total_seconds()
         else:
             ttl = (state.until - now).total_seconds() + STATE_MEMORY
-        await self._states.put(key, contracts.encode(state), ttl=ttl)
+        await self._states.put(key, contracts.encode(state), ttl=ttl, over=over)
 
     async def clear_state(self, key: str) -> None:
         """The scan is over: there is a verdict now."""

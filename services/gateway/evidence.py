@@ -78,6 +78,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """Revision of the verdict when this admission asked: a later one answers it, however short its life."""
     nobody_to_ask: bool = False
     """NATS is away."""
+    is_anchore_away: bool = False
+    """Scanners take requests, but their Anchore answers none."""
 
 
 def weigh(known: Known, now: datetime) -> Evidence:
@@ -95,8 +97,9 @@ def weigh(known: Known, now: datetime) -> Evidence:
         return refresh if _is_ageing(verdict, now) else found
     if verdict.result is Result.FAIL or not known.reference.is_mutable:
         return refresh
-    if known.nobody_to_ask or (isinstance(state, ScanError) and state.error in CANNOT_ANSWER):
-        return msgspec.structs.replace(found, is_stale_pass=True)
+    cannot_answer = isinstance(state, ScanError) and state.error in CANNOT_ANSWER
+    if known.nobody_to_ask or known.is_anchore_away or cannot_answer:
+        return msgspec.structs.replace(refresh, is_stale_pass=True)
     return _without_verdict(known, state)
 
 
@@ -117,6 +120,15 @@ def _without_verdict(known: Known, state: ScanState | None) -> Evidence:
             pending_since=state.since,
             next_look=state.next_look,
             digest=state.digest,
+            revision=revision,
+        )
+    if known.is_anchore_away:
+        message = "Anchore does not answer the scanners"
+        return Evidence(
+            outcome=Outcome.ERROR,
+            ask=Ask.REFRESH,
+            error=ErrorClass.ANCHORE_UNAVAILABLE,
+            error_message=message,
             revision=revision,
         )
     return Evidence(outcome=Outcome.PENDING, ask=Ask.WAIT, revision=revision)

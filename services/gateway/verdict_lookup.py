@@ -57,6 +57,7 @@ class _Search(msgspec.Struct):
     question: Question
     bundle_id: str
     bundle_hash: str | None
+    is_anchore_away: bool
     key: str
     asked_over: int | None = None
     asking: "asyncio.Task[None] | None" = None
@@ -101,7 +102,8 @@ class VerdictLookup:
         if not bundle_id:
             return _error(ErrorClass.BUNDLE_UNKNOWN, f"tenant {rule.tenant} has no active policy bundle")
         key = verdict_key(rule.tenant, bundle_id, str(question.reference))
-        return _Search(question, bundle_id, record.bundles.get(bundle_id), key)
+        is_away = record.away_since is not None
+        return _Search(question, bundle_id, record.bundles.get(bundle_id), is_away, key)
 
     def _look(self, search: "_Search | Finding", wake: Callable[[], None], trace: str) -> Finding:
         """What is known now; asks where that is called for, once a search."""
@@ -130,6 +132,7 @@ class VerdictLookup:
             bundle_hash=search.bundle_hash,
             asked_over=search.asked_over,
             nobody_to_ask=nobody_to_ask,
+            is_anchore_away=search.is_anchore_away,
         )
         return weigh(known, datetime.now(UTC))
 

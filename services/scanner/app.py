@@ -7,8 +7,10 @@ delays nobody else. Stop: pulling ends, scans under way are left unacknowledged 
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from services.scanner.anchore_v1 import AnchoreSettings, AnchoreV1, open_session
@@ -85,13 +87,19 @@ async def _tenant(
         pending_limit=config.pending_limit,
         metrics=metrics,
     )
+    consumers = []
     for lane in Lane:
-        await broker.jetstream.add_consumer(subjects.SCANS, streams.lane_consumer(lane, tenant))
-    consumers = [
-        Consumer(broker, metrics, _lane_work(lane, tenant, worker, bundles, config.concurrency))
-        for lane in Lane
-    ]
+        make_lane = partial(_make_lane, broker, lane, tenant)
+        await make_lane()
+        work = _lane_work(lane, tenant, worker, bundles, config.concurrency)
+        consumers.append(Consumer(broker, metrics, msgspec.structs.replace(work, mend=make_lane)))
     return [bundles.run(), *(consumer.run() for consumer in consumers)]
+
+
+async def _make_lane(broker: Broker, lane: Lane, tenant: str) -> None:
+    """The lane's durable, once the stream is there."""
+    await streams.wait_for_streams(broker, *_NEEDED)
+    await broker.jetstream.add_consumer(subjects.SCANS, streams.lane_consumer(lane, tenant))
 
 
 def _lane_work(

@@ -36,6 +36,7 @@ class _Known(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict | None
     revision: int
     state: ScanState | None
+    state_revision: int
 
 
 class Worker:
@@ -75,9 +76,12 @@ class Worker:
             if verdict is not None and revision > request.seen:
                 self._note("answered")
                 return
-            state = await self._buckets.state(request.key)
-            known = _Known(verdict=verdict, revision=revision, state=state)
-            await self._scan(request, reference, known, delivery)
+            state, state_revision = await self._buckets.state(request.key)
+            known = _Known(verdict=verdict, revision=revision, state=state, state_revision=state_revision)
+            try:
+                await self._scan(request, reference, known, delivery)
+            except Conflict as conflict:  # another scanner has written the state since: look at it anew
+                raise Retryable(str(conflict), delay=delays.FIRST_LOOK) from conflict
 
     async def _scan(
         self, request: ScanRequest, reference: ImageReference, known: _Known, delivery: Delivery
@@ -86,8 +90,8 @@ class Worker:
         try:
             bundle_hash = await self._bundles.content_hash(request.bundle_id)
             image = await self._resolve(reference, known.state)
-            await self._must_be_analyzed(request, image, known.state, now)
-            found = await self._check(request, reference, image, known.state, now)
+            await self._must_be_analyzed(request, image, known, now)
+            found = await self._check(request, reference, image, known, now)
             verdict = evaluation.verdict(
                 request,
                 image,
@@ -99,14 +103,18 @@ class Worker:
                 now=now,
             )
         except ScanFailed as error:
-            await self._put_error(request, known.state, error.error, str(error))
+            await self._put_error(request, known, error.error, str(error))
             return
         except TryAgain as error:
-            await self._try_again(request, known.state, error, delivery)
+            await self._try_again(request, known, error, delivery)
             return
         except Unavailable as error:
-            if error.neighbour == "anchore":
-                await self._put_error(request, known.state, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
+            if error.neighbour != "anchore":
+                raise
+            self._bundles.look_soon()
+            await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
+            if _tries(known.state, delivery) > 1:
+                return  # Anchore answers its probe but not this: the image's own trouble, and no reason to wait
             raise
         await self._put_verdict(verdict, request.key, known)
 
@@ -125,10 +133,10 @@ class Worker:
         return image
 
     async def _must_be_analyzed(
-        self, request: ScanRequest, image: ImageRecord, state: ScanState | None, now: datetime
+        self, request: ScanRequest, image: ImageRecord, known: _Known, now: datetime
     ) -> None:
         if image.analysis_status in UNDER_WAY:
-            await self._put_off(request, image, state, now)
+            await self._put_off(request, image, known, now)
         if image.analysis_status == ANALYSIS_FAILED:
             raise ScanFailed(ErrorClass.ANALYSIS_FAILED, f"Anchore could not analyse {image.image_digest}")
         if image.analysis_status != ANALYZED:
@@ -140,19 +148,18 @@ class Worker:
         request: ScanRequest,
         reference: ImageReference,
         image: ImageRecord,
-        state: ScanState | None,
+        known: _Known,
         now: datetime,
     ) -> Evaluation:
         try:
             return await self._anchore.check(image.image_digest, reference, request.bundle_id)
         except NotAnalyzed:
-            await self._put_off(request, image, state, now)
+            await self._put_off(request, image, known, now)
             raise
 
-    async def _put_off(
-        self, request: ScanRequest, image: ImageRecord, state: ScanState | None, now: datetime
-    ) -> None:
-        """Write `pending` and give the delivery back. Always raises `Retryable` or `ScanFailed`."""
+    async def _put_off(self, request: ScanRequest, image: ImageRecord, known: _Known, now: datetime) -> None:
+        """Write `pending` and give the delivery back. Always raises `Retryable`, `ScanFailed` or `Conflict`."""
+        state = known.state
         is_same = isinstance(state, ScanPending) and state.digest == image.image_digest
         since = state.since if state and is_same else now
         attempt = state.attempt + 1 if state and is_same else 1
@@ -170,14 +177,14 @@ class Worker:
             next_look=now + timedelta(seconds=delay),
             attempt=attempt,
         )
-        await self._buckets.put_state(request.key, pending, now)
+        await self._buckets.put_state(request.key, pending, now, over=known.state_revision)
         self._note("pending")
         raise Retryable(f"{image.image_digest} is being analysed", delay=delay)
 
     async def _put_verdict(self, verdict: Verdict, key: str, known: _Known) -> None:
         try:
             await self._buckets.put_verdict(key, verdict, datetime.now(UTC), over=known.revision)
-        except Conflict:
+        except Conflict:  # written since this scan began: that answer is the later one
             self._note("dropped")
             return
         if known.state is not None:
@@ -185,20 +192,17 @@ class Worker:
         self._note(verdict.result.value)
 
     async def _try_again(
-        self, request: ScanRequest, state: ScanState | None, error: TryAgain, delivery: Delivery
+        self, request: ScanRequest, known: _Known, error: TryAgain, delivery: Delivery
     ) -> None:
-        """An inner error of Anchore: silently a few times, then an error state. Looks at an analysis are no tries."""
-        looks = state.attempt if isinstance(state, ScanPending) else 0
-        tries = max(1, delivery.number - looks)
+        """An inner error of Anchore: silently a few times, then an error state."""
+        tries = _tries(known.state, delivery)
         if tries < delays.MAX_TRIES:
             raise Retryable(str(error), delay=delays.until_next_look(tries))
-        await self._put_error(request, state, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
+        await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
 
-    async def _put_error(
-        self, request: ScanRequest, state: ScanState | None, error: ErrorClass, message: str
-    ) -> None:
+    async def _put_error(self, request: ScanRequest, known: _Known, error: ErrorClass, message: str) -> None:
         now = datetime.now(UTC)
-        previous = state if isinstance(state, ScanError) else None
+        previous = known.state if isinstance(known.state, ScanError) else None
         attempt = previous.attempt + 1 if previous else 1
         scan_error = ScanError(
             tenant=request.tenant,
@@ -210,12 +214,18 @@ class Worker:
             since=previous.since if previous else now,
             until=now + timedelta(seconds=delays.error_life(attempt)),
         )
-        await self._buckets.put_state(request.key, scan_error, now)
+        await self._buckets.put_state(request.key, scan_error, now, over=known.state_revision)
         self._note(error.value, message=message)
 
     def _note(self, result: str, **facts: str) -> None:
         self._metrics.scans.labels(result).inc()
         self._log.info("scan", result=result, **facts)
+
+
+def _tries(state: ScanState | None, delivery: Delivery) -> int:
+    """Which try this is, from 1. Looks at an analysis are no tries."""
+    looks = state.attempt if isinstance(state, ScanPending) else 0
+    return max(1, delivery.number - looks)
 
 
 def _reference(request: ScanRequest) -> ImageReference:

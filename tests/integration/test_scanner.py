@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import msgspec
+import nats.js.errors
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -122,6 +123,21 @@ class Scene:
             return stored if stored and stored.revision > after else None
 
         return await self._until(key, found)
+
+    async def record(self, fits: Callable[[TenantRecord], bool]) -> TenantRecord:
+        """The tenant's record once it fits."""
+        async with asyncio.timeout(WITHIN):
+            while (record := await self.buckets.tenant(self.tenant)) is None or not fits(record):
+                continue
+        return record
+
+    async def lane_is_there(self, durable: str) -> None:
+        """Wait until the scanner has made its durable."""
+        async with asyncio.timeout(WITHIN):
+            while True:
+                with contextlib.suppress(nats.js.errors.NotFoundError):
+                    await self.broker.jetstream.consumer_info(subjects.SCANS, durable)
+                    return
 
     async def state(self, image: str, fits: Callable[[ScanState], bool] = bool) -> ScanState:
         """The scan state once it fits."""
@@ -528,7 +544,7 @@ async def test_an_analysis_under_way_holds_no_worker(scene: Scene) -> None:
         assert {each.since for each in looks} == {first.since}
         assert [each.attempt for each in looks] == [1, 2, 3, 4]
         gaps = [later.next_look - earlier.next_look for earlier, later in pairwise(looks)]
-        assert all(gap > timedelta(seconds=0.1 * 2**number) for number, gap in enumerate(gaps, 1))
+        assert all(gap > timedelta(seconds=0.1 * 1.5**number) for number, gap in enumerate(gaps, 1))
         scene.simulator.engine.clock.advance(31)
         verdict = (await scene.verdict(SLOW)).verdict
         await scene.cleared(SLOW)
@@ -845,6 +861,36 @@ async def test_anchore_goes_away_and_comes_back(scene: Scene) -> None:
     assert known.verdict.digest == image.digest
 
 
+async def test_the_tenants_record_says_while_anchore_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundles, "RETRY", 0.1)
+    scene.simulator.preload(GOOD)
+    async with scene.scanner():
+        await scene.scanned(GOOD)
+        known = await scene.record(lambda record: record.away_since is None)
+        await scene.simulator.refuse_connections()
+        scene.simulator.preload(BAD)
+        assert await scene.ask(BAD)
+        away = await scene.record(lambda record: record.away_since is not None)
+        assert away.bundles == known.bundles, "what is in force is still known"
+        assert away.read_at == known.read_at
+        await scene.simulator.listen()
+        back = await scene.record(lambda record: record.away_since is None)
+        assert back.read_at > known.read_at
+
+
+async def test_a_lane_that_is_lost_is_made_anew(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "DURABLE_LOOK", 0.2)
+    monkeypatch.setattr(consumer, "FETCH_TIMEOUT", 0.5)
+    scene.simulator.preload(GOOD)
+    async with scene.scanner():
+        durable = subjects.lane_durable(Lane.ADMISSION, scene.tenant)
+        await scene.lane_is_there(durable)
+        await scene.broker.jetstream.delete_consumer(subjects.SCANS, durable)
+        assert (await scene.scanned(GOOD)).result is Result.PASS
+
+
 async def test_a_scanner_may_start_before_anchore(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundles, "RETRY", 0.1)
     scene.simulator.preload(GOOD)
@@ -864,12 +910,14 @@ async def test_nats_that_stumbles_is_not_laid_at_anchores_door(
 ) -> None:
     put_state, failures = VerdictBuckets.put_state, 1
 
-    async def stumble(buckets: VerdictBuckets, key: str, state: ScanState, now: datetime) -> None:
+    async def stumble(
+        buckets: VerdictBuckets, key: str, state: ScanState, now: datetime, over: int | None = None
+    ) -> None:
         nonlocal failures
         if failures:
             failures -= 1
             raise Unavailable("nats", "no acknowledgement")
-        await put_state(buckets, key, state, now)
+        await put_state(buckets, key, state, now, over)
 
     states: list[ScanState] = []
     scene.on_state(SLOW, states.append)

@@ -10,9 +10,9 @@ attempts = st.integers(min_value=1, max_value=10**9)
 
 
 @pytest.mark.parametrize(
-    ("attempt", "seconds"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30), (10**9, 30)]
+    ("attempt", "seconds"), [(1, 1), (2, 1.5), (3, 2.25), (9, 25.62890625), (10, 30), (11, 30), (10**9, 30)]
 )
-def test_looks_double_up_to_thirty_seconds(attempt: int, seconds: float) -> None:
+def test_looks_grow_by_half_up_to_thirty_seconds(attempt: int, seconds: float) -> None:
     assert delays.until_next_look(attempt) == seconds
 
 
