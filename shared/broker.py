@@ -15,6 +15,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import nats
@@ -60,8 +61,11 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise BadSetting(
                 "MOORGATE_NATS_CERT_FILE and MOORGATE_NATS_KEY_FILE belong together: set both or none"
             )
+        url = environment.text("MOORGATE_NATS_URL", "nats://127.0.0.1:4222")
+        if not _is_usable(url):
+            raise BadSetting("MOORGATE_NATS_URL must be nats://host:port, or several of one kind with commas")
         return cls(
-            url=environment.text("MOORGATE_NATS_URL", "nats://127.0.0.1:4222"),
+            url=url,
             user=environment.optional("MOORGATE_NATS_USER"),
             password=environment.secret("MOORGATE_NATS_PASSWORD"),
             **{name: str(path) if path else None for name, path in paths.items()},
@@ -175,9 +179,8 @@ class Broker:
         if settings.ca_file or settings.cert_file:
             options["tls"] = _tls(settings)
         await self.client.connect(**options)
-        self._log.info(
-            "nats_connected", url=self.client.connected_url.netloc if self.client.connected_url else ""
-        )
+        server = self.client.connected_url  # it may hold a password
+        self._log.info("nats_connected", server=f"{server.hostname}:{server.port}" if server else "")
         self._metrics.degraded.labels("nats").set(0)
         self._connected.set()
 
@@ -210,6 +213,7 @@ async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetr
     metrics.degraded.labels("nats").set(1)
     connecting = asyncio.create_task(broker._connect())  # noqa: SLF001  one module, two halves
     try:
+        await asyncio.sleep(0)  # nats-py can close only what has begun to connect
         yield broker
     finally:
         connecting.cancel()
@@ -223,6 +227,21 @@ async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetr
 def new_trace() -> str:
     """A traceparent of our own, for what no traced request started."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def _is_usable(url: str) -> bool:
+    """Whether nats-py can make servers of it: it finds out only when it connects, in the background."""
+    schemes = set()
+    for server in url.split(","):
+        try:
+            parts = urlsplit(server if "://" in server else f"nats://{server}")
+            is_complete = bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            return False
+        if not is_complete:
+            return False
+        schemes.add(parts.scheme)
+    return schemes <= {"nats", "tls"} or schemes <= {"ws", "wss"}
 
 
 def _tls(settings: BrokerSettings) -> ssl.SSLContext:

@@ -60,11 +60,15 @@ class Cluster:
         self._session: aiohttp.ClientSession = RESTClientObject(configuration).pool_manager
 
     async def get(
-        self, path: str, decoder: "msgspec.json.Decoder[T]", query: Mapping[str, str] | None = None
+        self,
+        path: str,
+        decoder: "msgspec.json.Decoder[T]",
+        query: Mapping[str, str] | None = None,
+        timeout: float = REQUEST_TIMEOUT,  # noqa: ASYNC109  one bound for the whole exchange
     ) -> T | None:
         """The object, or None where there is none. Raises `Unavailable`, `Refused`."""
         try:
-            return decoder.decode(await self.request("GET", path, query=query))
+            return decoder.decode(await self.request("GET", path, query=query, timeout=timeout))
         except Refused as error:
             if error.status == _NOT_FOUND:
                 return None

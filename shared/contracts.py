@@ -10,15 +10,15 @@ Times are UTC (RFC 3339). Schema evolution: https://jcristharif.com/msgspec/sche
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 
 from shared import subjects
-from shared.errors import Permanent
+from shared.messages import MAX_MESSAGE_BYTES, Decoder, M, Message, decode, encode
 
-MAX_MESSAGE_BYTES = 256 * 1024
-"""No message is larger: NATS' own default limit (1 MiB) stays far away."""
+__all__ = ["MAX_MESSAGE_BYTES", "Decoder", "M", "Message", "decode", "encode"]
+"""What messages are made of (shared/messages.py), for whoever speaks in them."""
 
 MAX_REASONS = 40
 """Findings kept of one evaluation, the stopping ones first; `reasons_total` tells how many there were."""
@@ -26,17 +26,6 @@ MAX_REASONS = 40
 Utc = Annotated[datetime, msgspec.Meta(tz=True)]
 Tenant = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}(?!\n)$")]
 """Part of subjects and keys. To Python a `$` alone also stands before a last line break, hence the lookahead."""
-
-
-class Message(
-    msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True
-):
-    """What all messages have in common: a `type` with its version, camelCase names, UTC times."""
-
-    @classmethod
-    def type_name(cls) -> str:
-        """The tag on the wire, also the CloudEvents type."""
-        return str(cls.__struct_config__.tag)
 
 
 class Result(StrEnum):
@@ -229,6 +218,8 @@ class ImageDecision(msgspec.Struct, frozen=True, kw_only=True, rename="camel", o
     error: ErrorClass | None = None
     error_message: str = ""
     reasons: tuple[Reason, ...] = ()
+    grace_until: Utc | None = None
+    """It fails, but runs in the namespace already: let in until then."""
 
 
 class OwnerClaim(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -276,27 +267,6 @@ class DeadLetter(Message, frozen=True, kw_only=True, tag="moorgate.v1.dead-lette
     """Base64 in JSON; cut to what fits a message."""
 
 
-def encode(message: Message) -> bytes:
-    """The message as JSON. Raises `Permanent` when it is larger than a message may be."""
-    payload = _ENCODER.encode(message)
-    if len(payload) > MAX_MESSAGE_BYTES:
-        raise Permanent(f"{message.type_name()} of {len(payload)} bytes is over {MAX_MESSAGE_BYTES}")
-    return payload
-
-
-M = TypeVar("M")
-Decoder = msgspec.json.Decoder
-
-
-def decode(payload: bytes, decoder: "Decoder[M]") -> M:
-    """The message in `payload`. Raises `Permanent` when it is not of the decoder's types."""
-    try:
-        return decoder.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Permanent(f"undecodable message: {error}") from error
-
-
-_ENCODER = msgspec.json.Encoder()
 SCAN_REQUEST: "Decoder[ScanRequest]" = msgspec.json.Decoder(ScanRequest)
 VERDICT: "Decoder[Verdict]" = msgspec.json.Decoder(Verdict)
 SCAN_STATE: "Decoder[ScanPending | ScanError]" = msgspec.json.Decoder(ScanPending | ScanError)

@@ -157,6 +157,7 @@ class AuditImage(_Resource, frozen=True, kw_only=True):
     policy: str = ""
     tenant: str = ""
     evaluated_at: Utc | None = None
+    grace_until: Utc | None = None
     reasons: tuple[Reason, ...] = ()
     whitelist_item: str = ""
     """The item that let the image in whatever its verdict."""

@@ -15,8 +15,11 @@ import msgspec
 
 from shared.errors import BadImage
 
-MAX_NAME_LENGTH = 255
-"""Characters of registry and repository together (distribution: NameTotalLengthMax)."""
+MAX_REPOSITORY_LENGTH = 255
+"""Characters of the repository, without its registry (distribution: RepositoryNameTotalLengthMax)."""
+
+MAX_LENGTH = 1024
+"""Characters of the whole text. The grammar bounds all parts but the registry, and no host's name is so long."""
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -58,18 +61,22 @@ class ImageReference(msgspec.Struct, frozen=True, kw_only=True):
 @functools.lru_cache(maxsize=16384)
 def parse(text: str) -> ImageReference:
     """The reference that `text` names, normalised. Raises `BadImage` and nothing else."""
+    if len(text) > MAX_LENGTH:
+        raise BadImage(f"{_quoted(text)} is longer than {MAX_LENGTH} characters")
     if _BARE_ID.fullmatch(text):
         raise BadImage(f"{_quoted(text)} is a bare image id; name a repository, with a tag or digest")
     registry, remainder = _split_registry(text)
     found = _REFERENCE.fullmatch(f"{registry}/{remainder}")
     if found is None:
         raise BadImage(f"{_quoted(text)} is no image reference: {_why_not(text)}")
-    if len(found["name"]) > MAX_NAME_LENGTH:
-        raise BadImage(f"{_quoted(text)}: a name has at most {MAX_NAME_LENGTH} characters")
+    if len(found["repository"]) > MAX_REPOSITORY_LENGTH:
+        raise BadImage(f"{_quoted(text)}: a repository has at most {MAX_REPOSITORY_LENGTH} characters")
     digest = found["digest"]
     _check_digest(text, digest)
     tag = found["tag"] or (None if digest else "latest")
-    return ImageReference(registry=registry, repository=found["repository"], tag=tag, digest=digest)
+    # A registry such as `a_b.c` is no host's name to the grammar, which then reads it as part of the repository.
+    repository = found["name"].removeprefix(f"{registry}/")
+    return ImageReference(registry=registry, repository=repository, tag=tag, digest=digest)
 
 
 def _split_registry(text: str) -> tuple[str, str]:

@@ -23,6 +23,9 @@ from shared.errors import BadSetting, MoorgateError
 HARD_LIMIT = 25.0
 """Seconds a stop may take: less than the 30 s a Pod is given before SIGKILL."""
 
+CANCEL_AGAIN = 0.5
+"""Seconds before work that goes on although it was cancelled is cancelled again."""
+
 EXIT_OK, EXIT_FAILED, EXIT_BAD_SETTING = 0, 1, 2
 """Exit codes: stopped as asked; ended by an error; a setting is at fault (the line says which)."""
 
@@ -59,6 +62,8 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     except BadSetting as error:
         return explain(error)
     except (MoorgateError, OSError, BaseExceptionGroup) as error:
+        if bad := _bad_setting(error):
+            return explain(bad)
         logs.logger("lifecycle").exception("service_failed", error=str(error))
         return EXIT_FAILED
     return EXIT_OK
@@ -66,8 +71,16 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
 
 def explain(error: BadSetting) -> int:
     """The one line for a setting at fault, and its exit code."""
-    print(f"moorgate: {error}", file=sys.stderr)  # noqa: T201  before logs are set up
+    line = " ".join(str(error).split())  # a path or a name may hold anything
+    print(f"moorgate: {line}", file=sys.stderr)  # noqa: T201  before logs are set up
     return EXIT_BAD_SETTING
+
+
+def _bad_setting(error: BaseException) -> BadSetting | None:
+    """The setting at fault, where background work has wrapped the error in groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for each in error.exceptions if (found := _bad_setting(each))), None)
+    return error if isinstance(error, BadSetting) else None
 
 
 @asynccontextmanager
@@ -78,8 +91,15 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await _cancel(tasks)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel until all have ended: the `wait_for` of Python 3.11 swallows a cancellation that meets its result."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN)
 
 
 async def _until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:

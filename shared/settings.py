@@ -38,18 +38,20 @@ _SECRETS = frozenset(
 )
 
 _SERVICE_LINK = re.compile(
-    r"MOORGATE_[A-Z0-9_]*?(_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|_PORT(_\d+_(TCP|UDP|SCTP).*)?)"
+    r"MOORGATE(_[A-Z0-9_]*?)?(_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|_PORT(_\d+_(TCP|UDP|SCTP)(_.*)?)?)"
 )
-"""What the kubelet puts into every container for a Service called `moorgate-…`: not settings.
+"""What the kubelet puts into every container for a Service called `moorgate` or `moorgate-…`: not settings.
 
 Source: https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 """
 
-_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ms|s|m|h))+")
+_DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 _MAX_PORT = 65535
+_NUMBER = re.compile(r"[0-9]{1,18}")
+"""A whole number; Python refuses to read one of thousands of digits."""
 
 E = TypeVar("E", bound=Enum)
 
@@ -124,7 +126,7 @@ class Environment:
     def integer(self, name: str, default: int, *, minimum: int = 1) -> int:
         """A whole number of at least `minimum`."""
         value = self.text(name, str(default))
-        if not value.isascii() or not value.isdecimal() or int(value) < minimum:
+        if not _NUMBER.fullmatch(value) or int(value) < minimum:
             raise self._bad(name, f"a whole number of at least {minimum}")
         return int(value)
 
@@ -146,7 +148,7 @@ class Environment:
     def listen(self, name: str, default: str) -> Listen:
         """`host:port`; an IPv6 host in brackets."""
         host, colon, port = self.text(name, default).rpartition(":")
-        if not colon or not port.isascii() or not port.isdecimal() or int(port) > _MAX_PORT:
+        if not colon or not _NUMBER.fullmatch(port) or int(port) > _MAX_PORT:
             raise self._bad(name, "host:port, such as 0.0.0.0:9090")
         return Listen(host=host.strip("[]") or "0.0.0.0", port=int(port))  # noqa: S104  ":9090" means every address
 

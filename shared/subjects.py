@@ -58,6 +58,11 @@ def lane_durable(lane: Lane, tenant: str) -> str:
     return f"scan-{lane}-{tenant}"
 
 
+def running_key(namespace: str, digest: str) -> str:
+    """Key of a digest that runs in a namespace; a digest's colon is no character of a key."""
+    return f"{namespace}.{digest.replace(':', '-')}"
+
+
 def decision_subject(namespace: str) -> str:
     """Where the decisions on a namespace's workloads are published."""
     return f"moorgate.v1.event.decision.{namespace}"

@@ -10,23 +10,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import NamedTuple
 
 from shared import contracts, subjects
 from shared.broker import Broker
 from shared.buckets import Bucket, BucketMirror, Entry
 from shared.contracts import ScanState, TenantRecord, Verdict
 from shared.errors import Permanent
+from shared.verdicts import StoredVerdict
 
 STATE_MEMORY = 600.0
 """Seconds a lapsed error state is kept: the next attempt grows its delay by the number it finds there."""
-
-
-class StoredVerdict(NamedTuple):
-    """A verdict and the revision it has in the bucket."""
-
-    verdict: Verdict
-    revision: int
 
 
 class VerdictMirror:

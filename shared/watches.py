@@ -25,6 +25,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds before trying again after an error, doubled each time."""
 
 _GONE = 410
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; a proxy's page or a torn line must not end the watch, nor the process with it."""
 
 
 class Watched(Protocol):
@@ -73,7 +75,7 @@ class Watch(Generic[W]):
                 version = version or await self._list()
                 version = await self._watch(version)
                 wait = FIRST_WAIT
-            except MoorgateError as error:
+            except (MoorgateError, *_UNREADABLE) as error:
                 if isinstance(error, Refused) and error.status == _GONE:
                     version = ""
                 self._log.warning("watch_interrupted", error=str(error), again_in=wait)
@@ -127,7 +129,7 @@ class Watch(Generic[W]):
         for raw in raws:
             try:
                 yield self._item.decode(raw)
-            except msgspec.MsgspecError as error:
+            except _UNREADABLE as error:
                 self._log.warning("object_not_understood", error=str(error))
 
 

@@ -41,7 +41,7 @@ class Road:
     plane: ControlPlane
     folder: Path
     name: str = "moorgate"
-    """Of the webhook configurations."""
+    """Of the webhook configurations, and of the namespace for Leases."""
     namespaces: dict[str, Any] | None = None
     """A label selector; None: all but those the cluster needs to start."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -65,10 +65,12 @@ class Road:
         async with AsyncExitStack() as stack:
             await self.step("NATS with JetStream", stack.enter_async_context(self.nats))
             await self.step("Anchore (a simulator)", stack.enter_async_context(self.anchore))
+            await self._make_namespace()
             self.services = Services(
                 folder=self.folder / "moorgate",
                 nats_url=self.nats.url,
                 kubeconfig=self.plane.kubeconfig(),
+                namespace=self.name,
                 anchore_url=self.anchore_url,
                 settings=self.settings,
                 replicas=self.replicas,
@@ -106,6 +108,10 @@ class Road:
             ready=answers_ok(f"{self.anchore_url}/health"),
             cwd=ROOT,
         )
+
+    async def _make_namespace(self) -> None:
+        async with KubeApi(self.plane.kubeconfig()) as api:
+            await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
 
     async def _register(self) -> None:
         """Tell the API server to ask the first gateway."""

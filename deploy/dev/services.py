@@ -28,6 +28,8 @@ class Services:
     folder: Path
     nats_url: str
     kubeconfig: Path
+    namespace: str = "moorgate"
+    """Where their Leases and Secrets live; it must be there."""
     anchore_url: str
     anchore_password: str = "foobar"  # noqa: S105  the simulator's, see deploy/dev/anchore/settings.py
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -101,6 +103,7 @@ class Services:
     def _environment(self) -> dict[str, str]:
         return {
             "KUBECONFIG": str(self.kubeconfig),
+            "MOORGATE_NAMESPACE": self.namespace,
             "MOORGATE_NATS_URL": self.nats_url,
             "MOORGATE_ANCHORE_URL": self.anchore_url,
             "MOORGATE_ANCHORE_USERNAME": "admin",

@@ -11,17 +11,23 @@ from prometheus_client import CollectorRegistry
 
 from services.audit_writer.cluster import AuditCluster
 from services.audit_writer.config import AuditWriterConfig
+from services.audit_writer.inventory import Inventory
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.owners import Owners
 from services.audit_writer.recorder import Recorder
 from services.audit_writer.retention import Retention
 from shared import logs, streams, subjects
 from shared.broker import Broker, open_broker
+from shared.buckets import Bucket
 from shared.cluster import open_cluster
 from shared.consumer import Consumer, Work
 from shared.contracts import ADMISSION_DECIDED, AdmissionDecided
+from shared.leases import Leadership
 from shared.lifecycle import background
 from shared.probes import Readiness, serve_probes
+
+LEASE = "moorgate-audit-writer"
+"""Held by the audit-writer that takes the inventory."""
 
 CONCURRENCY = 16
 """Decisions folded at the same time: each waits for three answers of the API server, one after another."""
@@ -40,14 +46,21 @@ async def run(config: AuditWriterConfig, stop: asyncio.Event) -> None:
     readiness = Readiness("streams", "audits")
     async with AsyncExitStack() as stack:
         probes = await stack.enter_async_context(serve_probes(config.metrics_listen, registry, readiness))
-        cluster = AuditCluster(await stack.enter_async_context(open_cluster()))
+        api_server = await stack.enter_async_context(open_cluster())
+        cluster = AuditCluster(api_server)
         broker = await stack.enter_async_context(open_broker(config.broker, config.source, metrics))
 
         recorder = Recorder(cluster, Owners(cluster), metrics)
         consumer = Consumer(broker, metrics, _work(recorder, cluster))
         retention = Retention(cluster, config.retention)
+        inventory = Inventory(api_server, Bucket(broker, subjects.RUNNING), config.inventory_interval)
+        leadership = Leadership(api_server, config.namespace, LEASE)
         await stack.enter_async_context(
-            background(_consume(broker, cluster, consumer, readiness), retention.run())
+            background(
+                _consume(broker, cluster, consumer, readiness),
+                retention.run(),
+                leadership.run(inventory.run),
+            )
         )
         logs.logger("audit-writer").info("started", probes=f"{probes.host}:{probes.port}")
         await stop.wait()

@@ -10,6 +10,9 @@ from shared.broker import BrokerSettings
 from shared.logs import LogFormat, LogLevel
 from shared.settings import Environment, Listen
 
+MIN_INTERVAL = 1.0
+"""Seconds between two inventories: each reads every Pod."""
+
 MIN_RETENTION = 1.0
 """Seconds: a retention of nothing would delete records as they are made."""
 
@@ -21,6 +24,10 @@ class AuditWriterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How this process names itself in messages."""
     broker: BrokerSettings
     metrics_listen: Listen
+    namespace: str
+    """Where the audit-writers' Lease lives."""
+    inventory_interval: float
+    """Seconds between two inventories of what runs."""
     retention: float
     """Seconds an Audit that no owner takes along is kept after its newest decision."""
     log_level: LogLevel
@@ -34,6 +41,8 @@ def load(variables: Mapping[str, str]) -> AuditWriterConfig:
         source=f"moorgate/audit-writer/{socket.gethostname()}-{os.getpid()}",
         broker=BrokerSettings.load(environment),
         metrics_listen=environment.listen("MOORGATE_METRICS_LISTEN", "0.0.0.0:9090"),
+        namespace=environment.text("MOORGATE_NAMESPACE", "moorgate"),
+        inventory_interval=environment.duration("MOORGATE_INVENTORY_INTERVAL", "10m", minimum=MIN_INTERVAL),
         retention=environment.duration("MOORGATE_AUDIT_RETENTION", "168h", minimum=MIN_RETENTION),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),

@@ -71,6 +71,7 @@ def _image(image: ImageDecision, shape: Shape) -> AuditImage:
         policy=cut(image.policy or "", text),
         tenant=cut(image.tenant, text),
         evaluated_at=image.evaluated_at,
+        grace_until=image.grace_until,
         reasons=tuple(_reason(each, text) for each in image.reasons[: shape.reasons]),
         whitelist_item=cut(image.whitelist_item or "", text),
         error=cut(error, text),

@@ -15,6 +15,12 @@ from shared.contracts import ErrorClass, Outcome, Reason
 MAX_MESSAGE = 1024
 """Bytes of `status.message`."""
 
+_NAME, _IMAGE, _CONTAINER, _BUNDLE, _GATE, _TEXT = 128, 256, 63, 64, 48, 200
+"""Bytes of each part of a message: together, with the words between, they leave room for what to do next."""
+
+_ANNOTATION = 1024
+"""Bytes of one audit annotation."""
+
 MAX_WARNINGS, MAX_WARNING = 5, 256
 """Warnings an answer carries, and characters each may have."""
 
@@ -44,7 +50,9 @@ def refusal(workload: Workload, decision: Decision, judged: list[Judged], now: d
     causes = [_cause(each, now) for each, step in zip(judged, decision.steps, strict=True) if step is worst]
     others = f" (and {len(causes) - 1} more images like it)" if len(causes) > 1 else ""
     verb = "is waiting for a scan" if worst is Step.DEFER else "is not admitted"
-    return _cut(f"moorgate: {workload.kind} {workload.name} {verb}: {causes[0]}{others}", MAX_MESSAGE)
+    return _cut(
+        f"moorgate: {workload.kind} {_cut(workload.name, _NAME)} {verb}: {causes[0]}{others}", MAX_MESSAGE
+    )
 
 
 def warnings(decision: Decision, judged: list[Judged], cluster_wide: list[str], now: datetime) -> list[str]:
@@ -78,7 +86,7 @@ def annotations(decision: Decision, judged: list[Judged], source: str, now: date
     lines = {"decision": str(decision.action), "source": source}
     for number, each in enumerate(judged):
         evidence = each.evidence
-        parts = [each.reference or each.image.image, str(evidence.outcome)]
+        parts = [each.reference or _cut(each.image.image, _IMAGE), str(evidence.outcome)]
         if evidence.verdict:
             age = int((now - evidence.verdict.evaluated_at).total_seconds())
             parts += [evidence.verdict.digest, f"bundle={each.bundle_id}", f"age={age}s"]
@@ -86,7 +94,7 @@ def annotations(decision: Decision, judged: list[Judged], source: str, now: date
             parts.append(f"whitelisted={each.whitelist_item}")
         if evidence.error:
             parts.append(f"error={evidence.error}")
-        lines[f"image-{number}"] = " ".join(parts)
+        lines[f"image-{number}"] = _cut(" ".join(parts), _ANNOTATION)
     return lines
 
 
@@ -102,19 +110,25 @@ def retry_after(judged: list[Judged], now: datetime) -> int:
 
 def _cause(each: Judged, now: datetime) -> str:
     """One image, what is wrong with it and what to do."""
-    image = f"image {each.image.image} ({each.image.kind} {each.image.container})"
+    container = f"{each.image.kind} {_cut(each.image.container, _CONTAINER)}"
+    image = f"image {_cut(each.image.image, _IMAGE)} ({container})"
     evidence = each.evidence
     if evidence.is_stale_pass and evidence.verdict:
         age = int((now - evidence.verdict.evaluated_at).total_seconds())
         return f"{image} passed {age} s ago and nobody can be asked for a newer verdict"
     match evidence.outcome:
+        case Outcome.FAIL if each.grace_until:
+            until = each.grace_until.isoformat(timespec="minutes")
+            return (
+                f"{image} runs here already and is let in until {until}, though it fails: {_findings(each)}"
+            )
         case Outcome.FAIL:
-            return f"{image} fails policy bundle {each.bundle_id}: {_findings(each)}"
+            return f"{image} fails policy bundle {_cut(each.bundle_id, _BUNDLE)}: {_findings(each)}"
         case Outcome.PENDING:
             since = int((now - evidence.pending_since).total_seconds()) if evidence.pending_since else 0
             return f"{image} is being scanned, for {since} s now; the scan goes on by itself, try again soon"
         case Outcome.ERROR if evidence.error:
-            detail = f": {evidence.error_message}" if evidence.error_message else ""
+            detail = f": {_cut(evidence.error_message, _TEXT)}" if evidence.error_message else ""
             return f"{image} has no verdict ({evidence.error}{detail}); {_ERRORS[evidence.error]}"
         case _:
             return f"{image} was not checked"
@@ -131,7 +145,7 @@ def _findings(each: Judged) -> str:
 
 
 def _finding(reason: Reason) -> str:
-    return f"{reason.gate}/{reason.trigger}: {_cut(reason.text, MAX_MESSAGE // 3)}"
+    return f"{_cut(reason.gate, _GATE)}/{_cut(reason.trigger, _GATE)}: {_cut(reason.text, _TEXT)}"
 
 
 def _bounded(texts: list[str]) -> list[str]:
@@ -139,7 +153,10 @@ def _bounded(texts: list[str]) -> list[str]:
 
 
 def _cut(text: str, limit: int) -> str:
-    """At most `limit` bytes of UTF-8, on one line."""
-    line = " ".join(text.split())
+    """At most `limit` bytes of UTF-8, on one line that no terminal takes for a command."""
+    start = text[: 4 * limit]  # a text of megabytes is not worth reading to its end
+    line = " ".join("".join(each if each.isprintable() else " " for each in start).split())
     encoded = line.encode()
-    return line if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"
+    if len(encoded) <= limit and len(start) == len(text):
+        return line
+    return encoded[: limit - 3].decode(errors="ignore") + "…"

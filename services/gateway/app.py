@@ -1,67 +1,68 @@
 """The gateway's composition root: builds everything from the configuration, closes it in reverse.
 
 Stop, in order: not ready → no new connections, those under way are answered → the outbox is drained →
-NATS, the cluster and the probes close.
+leadership is given back → NATS, the cluster and the probes close.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import time
+from contextlib import AsyncExitStack
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from services.gateway.certificates import server_context
+from services.gateway.certificates import require_usable
 from services.gateway.config import GatewayConfig
 from services.gateway.gate import Gate
+from services.gateway.image_policies import report_conditions
+from services.gateway.issuer import IssuerTimes
+from services.gateway.judge import Judge
 from services.gateway.metrics import GatewayMetrics
+from services.gateway.mirrors import PARTS, Mirrors
 from services.gateway.outbox import Outbox
+from services.gateway.scan_rates import ScanRates
+from services.gateway.tls import Tls
 from services.gateway.verdict_lookup import VerdictLookup
 from services.gateway.webhook import Webhook
-from services.gateway.whitelist import Whitelist
 from shared import logs
 from shared.broker import open_broker
 from shared.cluster import open_cluster
-from shared.crds import WHITELIST_PATH, WhiteListItem
+from shared.leases import Leadership
 from shared.lifecycle import background
-from shared.probes import Readiness, bound_address, serve_probes
-from shared.settings import Listen
-from shared.verdict_store import VerdictMirror
-from shared.watches import Watch
-
-MIRROR_PATIENCE = 20.0
-"""Seconds a gateway waits for its verdicts before it serves without: NATS may be what the cluster needs it for."""
-
-ANSWER_TIMEOUT = 8.0
-"""Seconds for what is under way at the stop: longer than any wait for a verdict."""
+from shared.probes import Readiness, serve_probes
 
 DRAIN_TIMEOUT = 10.0
 """Seconds for the outbox at the stop."""
 
+LEASE = "moorgate-gateway"
+"""Held by the gateway that looks after what all gateways share."""
 
-async def run(config: GatewayConfig, stop: asyncio.Event) -> None:
+
+async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | None = None) -> None:
     """Serve until `stop` is set. Raises `BadSetting`, `OSError` (an address in use)."""
+    times = times or IssuerTimes()
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
-    readiness = Readiness("whitelist", "verdicts", "webhook")
-    tls = server_context(config.tls_cert, config.tls_key, config.client_ca)
+    readiness = Readiness(*PARTS, "certificate", "webhook")
+    await require_usable(config.tls_files, config.client_ca)
     async with AsyncExitStack() as stack:
         probes = await stack.enter_async_context(serve_probes(config.metrics_listen, registry, readiness))
         cluster = await stack.enter_async_context(open_cluster())
         broker = await stack.enter_async_context(open_broker(config.broker, config.source, metrics))
 
-        mirror = VerdictMirror(broker)
-        whitelist = Whitelist(cluster_wide=config.whitelist_cluster_wide)
-        watch = Watch(cluster, WHITELIST_PATH, WhiteListItem, whitelist)
+        mirrors = Mirrors(
+            cluster, broker, config.defaults, whitelist_cluster_wide=config.whitelist_cluster_wide
+        )
         outbox = Outbox(broker, metrics)
+        rates = ScanRates(config.scan_rate, time.monotonic)
+        judge = Judge(
+            policies=mirrors.policies,
+            namespaces=mirrors.namespaces,
+            lookup=VerdictLookup(mirrors.verdicts, broker, rates, metrics),
+            tenants=mirrors.verdicts.tenant,
+            is_running=mirrors.is_running,
+        )
         gate = Gate(
-            whitelist=whitelist,
-            defaults=config.defaults,
-            release_labels=config.release_labels,
-            lookup=VerdictLookup(mirror, broker, metrics),
-            outbox=outbox,
-            metrics=metrics,
+            whitelist=mirrors.whitelist, release_labels=config.release_labels, judge=judge, outbox=outbox
         )
         webhook = Webhook(
             gate,
@@ -70,51 +71,30 @@ async def run(config: GatewayConfig, stop: asyncio.Event) -> None:
             margin=config.deadline_margin,
             secret=config.path_secret,
         )
-        metrics.mirror_entries.set_function(lambda: len(mirror.verdicts))
+        tls = Tls(config, cluster, metrics, times)
+        metrics.mirror_entries.set_function(lambda: len(mirrors.verdicts.verdicts))
+
+        async def lead() -> None:
+            """What one gateway does for all."""
+            async with asyncio.TaskGroup() as duties:
+                duties.create_task(report_conditions(cluster, mirrors.policies, mirrors.verdicts.tenant))
+                for duty in tls.duties():
+                    duties.create_task(duty)
+
         await stack.enter_async_context(
             background(
                 outbox.run(),
-                watch.run(),
-                *(each.run() for each in mirror.mirrors),
-                _report_ready(readiness, watch, mirror, metrics),
+                *mirrors.work(),
+                mirrors.report_ready(readiness, metrics),
+                tls.keep(lambda: readiness.done("certificate")),
+                Leadership(cluster, config.namespace, LEASE, times.lease).run(lead),
             )
         )
         stack.push_async_callback(outbox.drain, DRAIN_TIMEOUT)
-        address = await stack.enter_async_context(_serve(webhook.application(), config.listen, tls))
+        address = await stack.enter_async_context(tls.serve(webhook.application(), config.listen))
         readiness.done("webhook")
         logs.logger("gateway").info(
             "serving", webhook=f"{address.host}:{address.port}", probes=f"{probes.host}:{probes.port}"
         )
         await stop.wait()
         readiness.stop()
-
-
-@asynccontextmanager
-async def _serve(app: web.Application, listen: Listen, tls: ssl.SSLContext) -> AsyncIterator[Listen]:
-    """The webhook on its TLS port; at the end what is under way is answered first."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWER_TIMEOUT, handle_signals=False)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, listen.host, listen.port, ssl_context=tls, backlog=1024).start()
-        yield bound_address(runner)
-    finally:
-        await runner.cleanup()
-
-
-async def _report_ready(
-    readiness: Readiness, watch: "Watch[WhiteListItem]", mirror: VerdictMirror, metrics: GatewayMetrics
-) -> None:
-    """Ready once the whitelist is complete and the verdicts are, or have not come for a while."""
-    log = logs.logger("gateway")
-    complete = asyncio.gather(*(each.ready.wait() for each in mirror.mirrors))
-    try:
-        await asyncio.wait_for(asyncio.shield(complete), MIRROR_PATIENCE)
-    except TimeoutError:
-        metrics.degraded.labels("verdicts").set(1)
-        log.warning("serving_without_verdicts", after=MIRROR_PATIENCE)
-    await watch.ready.wait()
-    readiness.done("whitelist")
-    readiness.done("verdicts")
-    await complete
-    metrics.degraded.labels("verdicts").set(0)
-    log.info("mirrors_complete")

@@ -3,16 +3,28 @@
 import os
 import socket
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 import msgspec
 
-from services.gateway.rules import OnError, OnPending, Rule
+from services.gateway.certificates import CertificateFiles
+from services.gateway.scan_rates import Rate, parse_rate
 from shared.broker import BrokerSettings
 from shared.contracts import Mode
 from shared.errors import BadSetting
 from shared.logs import LogFormat, LogLevel
+from shared.policies import OnError, OnPending, Rule
 from shared.settings import Environment, Listen, Secret
+
+
+class TlsIssuer(Enum):
+    """Who makes the gateways' certificate."""
+
+    FILE = "file"
+    """Somebody else, who puts it into files and renews it there: cert-manager, an existing Secret."""
+    SELF = "self"
+    """The gateways themselves (issuer.py)."""
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,8 +35,10 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     broker: BrokerSettings
     listen: Listen
     metrics_listen: Listen
-    tls_cert: Path
-    tls_key: Path
+    namespace: str
+    """Where the gateways' Secret and Lease live."""
+    tls_files: CertificateFiles | None
+    """None: the gateways issue their certificate themselves."""
     client_ca: Path | None
     path_secret: Secret | None
     whitelist_cluster_wide: bool
@@ -32,6 +46,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds."""
     deadline_margin: float
     """Seconds kept back from the API server's timeout for the way home."""
+    scan_rate: Rate
+    """Never-seen references that one namespace may have scanned."""
     release_labels: tuple[str, ...]
     defaults: Rule
     log_level: LogLevel
@@ -49,13 +65,14 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
         broker=BrokerSettings.load(environment),
         listen=environment.listen("MOORGATE_LISTEN", "0.0.0.0:8443"),
         metrics_listen=environment.listen("MOORGATE_METRICS_LISTEN", "0.0.0.0:9090"),
-        tls_cert=_required(environment, "MOORGATE_TLS_CERT_FILE"),
-        tls_key=_required(environment, "MOORGATE_TLS_KEY_FILE"),
+        namespace=environment.text("MOORGATE_NAMESPACE", "moorgate"),
+        tls_files=_tls_files(environment),
         client_ca=client_ca,
         path_secret=path_secret,
         whitelist_cluster_wide=environment.flag("MOORGATE_WHITELIST_CLUSTER_WIDE", default=True),
         max_wait=environment.duration("MOORGATE_MAX_WAIT", "3s"),
         deadline_margin=environment.duration("MOORGATE_DEADLINE_MARGIN", "500ms"),
+        scan_rate=parse_rate("MOORGATE_SCAN_RATE", environment.text("MOORGATE_SCAN_RATE", "50/min")),
         release_labels=environment.words("MOORGATE_RELEASE_LABELS", "release,app.kubernetes.io/instance"),
         defaults=Rule(
             mode=environment.choice("MOORGATE_MODE", Mode, Mode.ENFORCE),
@@ -65,6 +82,16 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
     )
+
+
+def _tls_files(environment: Environment) -> CertificateFiles | None:
+    names = "MOORGATE_TLS_CERT_FILE", "MOORGATE_TLS_KEY_FILE"
+    if environment.choice("MOORGATE_TLS_ISSUER", TlsIssuer, TlsIssuer.FILE) is TlsIssuer.FILE:
+        return CertificateFiles(*(_required(environment, name) for name in names))
+    for name in names:
+        if environment.optional(name):
+            raise BadSetting(f"{name} is set, and so is MOORGATE_TLS_ISSUER=self: keep one")
+    return None
 
 
 def _check_callers(environment: Environment, client_ca: Path | None, secret: Secret | None) -> None:

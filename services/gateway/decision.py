@@ -6,15 +6,16 @@ Every "could not tell" is an outcome of its own, and which way it falls is the r
 (`on_pending`, `on_error`), never an accident.
 """
 
+from datetime import datetime
 from enum import IntEnum
 from typing import assert_never
 
 import msgspec
 
 from services.gateway.evidence import Ask, Evidence
-from services.gateway.rules import OnError, OnPending, Rule
 from services.gateway.workloads import PodImage
 from shared.contracts import Action, Mode, Outcome
+from shared.policies import OnError, OnPending, Rule
 
 
 class Step(IntEnum):
@@ -37,6 +38,8 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule
     evidence: Evidence
     whitelist_item: str | None = None
+    grace_until: datetime | None = None
+    """It fails, but runs here already: let in until then."""
     bundle_id: str = ""
     """The bundle it is judged by, resolved; empty where that could not be had."""
 
@@ -89,13 +92,14 @@ def can_be_refused(rule: Rule, whitelist_item: str | None) -> bool:
 
 def _enforced(outcome: Outcome, judged: Judged) -> Step:
     match outcome:
-        case Outcome.PASS | Outcome.NOT_ASKED:
+        case Outcome.PASS:
             return Step.WARN if judged.evidence.is_stale_pass else Step.ALLOW
         case Outcome.FAIL:
-            return Step.REJECT_FAIL
+            return Step.REJECT_FAIL if judged.grace_until is None else Step.WARN
         case Outcome.PENDING:
             return _PENDING[judged.rule.on_pending]
-        case Outcome.ERROR:
+        case Outcome.ERROR | Outcome.NOT_ASKED:
+            # Not asked although it is enforced: whatever led there, it is no pass.
             return Step.WARN if judged.rule.on_error is OnError.ALLOW else Step.REJECT_ERROR
     assert_never(outcome)
 

@@ -19,7 +19,7 @@ import msgspec
 
 from shared.contracts import ErrorClass, Outcome, Result, ScanError, ScanPending, ScanState, Verdict
 from shared.images import ImageReference
-from shared.verdict_store import StoredVerdict
+from shared.verdicts import StoredVerdict
 
 REFRESH_AT = 2 / 3
 """Part of the fresh life after which a refresh is asked for."""

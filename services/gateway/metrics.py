@@ -40,6 +40,16 @@ class GatewayMetrics(CommonMetrics):
             ["lane"],
             registry=registry,
         )
+        self.certificate_not_after = Gauge(
+            "moorgate_certificate_not_after_seconds",
+            "When the certificate in use expires, as a unix time.",
+            registry=registry,
+        )
+        self.scans_put_back = Counter(
+            "moorgate_scans_put_back_total",
+            "Scans of never-seen references not asked for: their namespace has asked for too many.",
+            registry=registry,
+        )
         self.outbox_entries = Gauge(
             "moorgate_outbox_entries", "Decisions not yet acknowledged by NATS.", registry=registry
         )

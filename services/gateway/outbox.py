@@ -9,8 +9,10 @@ import asyncio
 import sys
 from collections import OrderedDict
 
+import msgspec
+
 from services.gateway.metrics import GatewayMetrics
-from shared import contracts, logs
+from shared import logs
 from shared.broker import Broker
 from shared.contracts import AdmissionDecided
 from shared.errors import Permanent, Unavailable
@@ -42,7 +44,7 @@ class Outbox:
         """Keep the decision until NATS has it."""
         if len(self._entries) >= MAX_ENTRIES:
             self._metrics.unrecorded.inc()
-            self._log.error("decision_unrecorded", decision=contracts.encode(decided).decode())
+            self._log.error("decision_unrecorded", decision=_line(decided))
             return
         self._entries[decided.id] = (decided, trace)
         self._empty.clear()
@@ -69,7 +71,7 @@ class Outbox:
         except TimeoutError:
             self._log.error("outbox_not_drained", entries=len(self._entries))
             for decided, _ in self._entries.values():
-                sys.stdout.write(contracts.encode(decided).decode() + "\n")
+                sys.stdout.write(_line(decided) + "\n")
             sys.stdout.flush()
 
     async def _publish(self, decided: AdmissionDecided, trace: str) -> bool:
@@ -86,3 +88,8 @@ class Outbox:
         self._entries.pop(decided.id, None)
         self._metrics.outbox_entries.set(len(self._entries))
         return True
+
+
+def _line(decided: AdmissionDecided) -> str:
+    """As JSON, also where it is larger than a message may be: here it is kept or lost."""
+    return msgspec.json.encode(decided).decode()

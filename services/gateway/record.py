@@ -2,17 +2,22 @@
 
 from datetime import datetime
 
+import msgspec
+
 from services.gateway.admission import AdmissionRequest
 from services.gateway.decision import Decision, Judged
 from services.gateway.whitelist import Release
 from services.gateway.workloads import Workload
-from shared.contracts import AdmissionDecided, ImageDecision
+from shared.contracts import MAX_MESSAGE_BYTES, AdmissionDecided, ImageDecision, OwnerClaim
 
 MAX_REASONS = 5
 """Findings repeated for each image; the verdict bucket has them all."""
 
 MAX_IMAGES = 250
-"""Images of one Pod in the event: with their reasons these stay within a message's 256 KiB."""
+"""Images of one Pod in the event; fewer where they would not fit a message."""
+
+MAX_TEXT = 1024
+"""Characters kept of what a user or Anchore wrote: no image reference has more."""
 
 
 def decided(
@@ -25,8 +30,11 @@ def decided(
     message: str,
     now: datetime,
 ) -> AdmissionDecided:
-    """The event of one answered admission; its id is the request's uid."""
-    return AdmissionDecided(
+    """The event of one answered admission; its id is the request's uid.
+
+    It fits a message whatever the Pod holds: findings go first, then the images that mattered least.
+    """
+    event = AdmissionDecided(
         id=request.uid,
         decided_at=now,
         namespace=workload.namespace,
@@ -36,26 +44,52 @@ def decided(
         sub_resource=request.sub_resource,
         action=decision.action,
         code=decision.code,
-        message=message,
+        message=message[:MAX_TEXT],
         release=release.recorded,
         fake_release=release.is_fake,
-        user=request.user_info.username,
-        owner=workload.owner,
-        images=tuple(_image(each) for each in judged[:MAX_IMAGES]),
+        user=request.user_info.username[:MAX_TEXT],
+        owner=_claim(workload.owner) if workload.owner else None,
+        images=(),
+    )
+    return _filled(event, decision, judged)
+
+
+def _filled(event: AdmissionDecided, decision: Decision, judged: list[Judged]) -> AdmissionDecided:
+    """The event with as many images and findings as fit, in the Pod's order."""
+    worst_first = sorted(range(len(judged)), key=lambda number: decision.steps[number], reverse=True)
+    count, reasons = min(len(judged), MAX_IMAGES), MAX_REASONS
+    while True:
+        kept = sorted(worst_first[:count])
+        images = tuple(_image(judged[number], reasons) for number in kept)
+        filled = msgspec.structs.replace(event, images=images)
+        if count <= 1 and not reasons:
+            return filled
+        if len(msgspec.json.encode(filled)) <= MAX_MESSAGE_BYTES:
+            return filled
+        count, reasons = (count, reasons // 2) if reasons else (count // 2, 0)
+
+
+def _claim(owner: OwnerClaim) -> OwnerClaim:
+    return OwnerClaim(
+        api_version=owner.api_version[:MAX_TEXT],
+        kind=owner.kind[:MAX_TEXT],
+        name=owner.name[:MAX_TEXT],
+        uid=owner.uid[:MAX_TEXT],
     )
 
 
-def _image(each: Judged) -> ImageDecision:
+def _image(each: Judged, max_reasons: int) -> ImageDecision:
     evidence, verdict = each.evidence, each.evidence.verdict
     return ImageDecision(
-        container=each.image.container,
+        container=each.image.container[:MAX_TEXT],
         container_kind=each.image.kind,
-        image=each.image.image,
+        image=each.image.image[:MAX_TEXT],
         reference=each.reference,
         outcome=evidence.outcome,
         mode=each.rule.mode,
         whitelist_item=each.whitelist_item,
         policy=each.rule.policy,
+        grace_until=each.grace_until,
         tenant=each.rule.tenant,
         bundle_id=each.bundle_id,
         bundle_hash=verdict.bundle_hash if verdict else "",
@@ -64,6 +98,6 @@ def _image(each: Judged) -> ImageDecision:
         evaluated_at=verdict.evaluated_at if verdict else None,
         revision=evidence.revision,
         error=evidence.error,
-        error_message=evidence.error_message,
-        reasons=verdict.reasons[:MAX_REASONS] if verdict else (),
+        error_message=evidence.error_message[:MAX_TEXT],
+        reasons=verdict.reasons[:max_reasons] if verdict else (),
     )

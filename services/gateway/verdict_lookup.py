@@ -17,12 +17,13 @@ import msgspec
 from services.gateway.deadlines import Deadline
 from services.gateway.evidence import Ask, Evidence, Known, weigh
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.rules import Rule
+from services.gateway.scan_rates import ScanRates
 from shared import logs
 from shared.broker import Broker
 from shared.contracts import ErrorClass, Outcome, ScanRequest
 from shared.errors import Unavailable
 from shared.images import ImageReference
+from shared.policies import Rule
 from shared.subjects import Lane, scan_subject, verdict_key
 from shared.verdict_store import VerdictMirror
 
@@ -51,22 +52,28 @@ class Finding(msgspec.Struct, frozen=True):
     bundle_id: str
 
 
-class _Search(msgspec.Struct):
+class _Search(msgspec.Struct, kw_only=True):
     """A question under way."""
 
     question: Question
+    namespace: str
     bundle_id: str
     bundle_hash: str | None
     is_anchore_away: bool
     key: str
     asked_over: int | None = None
     asking: "asyncio.Task[None] | None" = None
+    is_put_back: bool = False
+    """Its namespace has asked for too many never-seen images: it is not asked for now."""
 
 
 class VerdictLookup:
     """Answers questions from the mirror; asks the scanners for what it does not know."""
 
-    def __init__(self, mirror: VerdictMirror, broker: Broker, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, mirror: VerdictMirror, broker: Broker, rates: ScanRates, metrics: GatewayMetrics
+    ) -> None:
+        self._rates = rates
         self._mirror = mirror
         self._broker = broker
         self._metrics = metrics
@@ -74,10 +81,10 @@ class VerdictLookup:
         self._log = logs.logger("verdict_lookup")
 
     async def find(
-        self, questions: list[Question], deadline: Deadline, trace: str
+        self, questions: list[Question], namespace: str, deadline: Deadline, trace: str
     ) -> tuple[list[Finding], Source]:
         """A finding for each question, in order, at the latest at the deadline."""
-        searches = [self._resolve(question) for question in questions]
+        searches = [self._resolve(question, namespace) for question in questions]
         keys = [search.key for search in searches if isinstance(search, _Search)]
         with self._mirror.watching(keys) as changed:
             findings = [self._look(search, changed.set, trace) for search in searches]
@@ -92,7 +99,7 @@ class VerdictLookup:
             findings = [self._settle(*pair) for pair in zip(searches, findings, strict=True)]
         return findings, _source(findings, has_waited=has_waited)
 
-    def _resolve(self, question: Question) -> "_Search | Finding":
+    def _resolve(self, question: Question, namespace: str) -> "_Search | Finding":
         """The key to look under: "no bundle named" means the one that is active for the tenant."""
         rule = question.rule
         record = self._mirror.tenant(rule.tenant)
@@ -103,18 +110,35 @@ class VerdictLookup:
             return _error(ErrorClass.BUNDLE_UNKNOWN, f"tenant {rule.tenant} has no active policy bundle")
         key = verdict_key(rule.tenant, bundle_id, str(question.reference))
         is_away = record.away_since is not None
-        return _Search(question, bundle_id, record.bundles.get(bundle_id), is_away, key)
+        return _Search(
+            question=question,
+            namespace=namespace,
+            bundle_id=bundle_id,
+            bundle_hash=record.bundles.get(bundle_id),
+            is_anchore_away=is_away,
+            key=key,
+        )
 
     def _look(self, search: "_Search | Finding", wake: Callable[[], None], trace: str) -> Finding:
         """What is known now; asks where that is called for, once a search."""
         if isinstance(search, Finding):
             return search
         evidence = self._weigh(search, nobody_to_ask=not self._can_ask(search))
-        if evidence.ask is not Ask.NO and search.asking is None:
+        if evidence.ask is not Ask.NO and search.asking is None and self._may_ask(search, evidence):
             search.asked_over = evidence.revision
             search.asking = self._ask(search, evidence.revision, trace)
             search.asking.add_done_callback(lambda _: wake())
         return Finding(evidence, search.bundle_id)
+
+    def _may_ask(self, search: _Search, evidence: Evidence) -> bool:
+        """Never-seen references take a token of their namespace, once a search."""
+        if search.is_put_back:
+            return False
+        is_new = evidence.revision == 0 and search.key not in self._asking
+        search.is_put_back = is_new and not self._rates.take(search.namespace)
+        if search.is_put_back:
+            self._metrics.scans_put_back.inc()
+        return not search.is_put_back
 
     def _settle(self, search: "_Search | Finding", finding: Finding) -> Finding:
         """At the end of a wait: a request that nobody has taken by then means that nobody can be asked."""
@@ -184,7 +208,7 @@ class VerdictLookup:
         horizon = datetime.now(UTC) + timedelta(seconds=remaining)
         is_open = False
         for search, finding in zip(searches, findings, strict=True):
-            if isinstance(search, Finding) or not search.question.is_worth_waiting:
+            if isinstance(search, Finding) or not search.question.is_worth_waiting or search.is_put_back:
                 continue
             evidence = finding.evidence
             if evidence.outcome is Outcome.FAIL:

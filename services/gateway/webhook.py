@@ -23,9 +23,10 @@ MAX_BODY = 7 * 1024 * 1024
 """Bytes: an object has at most 1.5 MiB in etcd (3 MiB in a request), and a review may hold two of them."""
 
 BODY_TIMEOUT = 10.0
-"""Seconds a body may take to arrive when its request names no shorter deadline."""
+"""Seconds a body may take to arrive: the API server's own are there with the headers."""
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_UID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _RESOURCES = frozenset(
     {"Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"}
@@ -59,18 +60,17 @@ class Webhook:
         started = asyncio.get_running_loop().time()
         if self._secret and not _is_same(request.match_info["secret"], self._secret):
             return self._refuse(404, "not found")
-        if request.content_type != "application/json":
-            return self._refuse(415, f"send application/json, not {request.content_type}")
+        if problem := _wrong_type(request):
+            return self._refuse(415, problem)
         limit = deadline(started, request.query.get("timeout"), max_wait=self._max_wait, margin=self._margin)
         try:
-            body = await asyncio.wait_for(request.read(), BODY_TIMEOUT)
-            review, version = decode_review(body)
+            review, version = decode_review(await _body(request))
             _check(review)
             with logs.bind(uid=review.uid, namespace=review.namespace):
                 answer = await self._gate.review(review, limit, started, _trace(request))
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(413, f"an AdmissionReview has at most {MAX_BODY} bytes")
-        except TimeoutError:
+        except _SlowBodyError:
             return self._refuse(408, f"the body did not arrive within {BODY_TIMEOUT:.0f} s")
         except BadReview as error:
             return self._refuse(400, str(error))
@@ -96,8 +96,33 @@ class Webhook:
         ).inc()
 
 
+def _wrong_type(request: web.Request) -> str | None:
+    """Why the body is not even read; the API server sends JSON, and sends it as it is."""
+    if request.content_type != "application/json":
+        return f"send application/json, not {request.content_type}"
+    if "Content-Encoding" in request.headers:
+        return "send the body as it is, without Content-Encoding"
+    return None
+
+
+class _SlowBodyError(Exception):
+    """The body did not arrive in time."""
+
+
+async def _body(request: web.Request) -> bytes:
+    """The whole body. Raises `_SlowBodyError`, `BadReview`, aiohttp's `HTTPRequestEntityTooLarge`."""
+    try:
+        return await asyncio.wait_for(request.read(), BODY_TIMEOUT)
+    except TimeoutError as error:
+        raise _SlowBodyError from error
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise BadReview(f"the body cannot be read: {type(error).__name__}") from error
+
+
 def _check(review: AdmissionRequest) -> None:
-    """The namespace becomes part of a subject: nothing but a namespace's name may stand there."""
+    """The namespace becomes part of a subject, the uid a header: nothing may stand there that means more."""
+    if not _UID.fullmatch(review.uid):
+        raise BadReview("request.uid is no uid")
     if review.namespace and not _NAMESPACE.fullmatch(review.namespace):
         raise BadReview("request.namespace is no name of a namespace")
     if not review.namespace and review.kind.kind in _RESOURCES:

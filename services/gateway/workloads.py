@@ -35,6 +35,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[PodImage, ...]
     """On an update only those that the old object lacks."""
     is_being_deleted: bool = False
+    """By the old object: what the new one says of itself is the user's text."""
 
     @property
     def is_pod(self) -> bool:
@@ -161,7 +162,7 @@ def _workload(request: AdmissionRequest, new: _Any, old: _Any | None) -> Workloa
         labels=_labels(new),
         owner=_controller(metadata),
         images=tuple(each for each in _images(_pod_spec(new)) if each.image not in known),
-        is_being_deleted=metadata.deletion_timestamp is not None,
+        is_being_deleted=old is not None and old.metadata.deletion_timestamp is not None,
     )
 
 

@@ -1,0 +1,108 @@
+"""Every image of a workload with its rule and its evidence: what the decision is taken on.
+
+namespace's labels → rule of each image → whitelist item → question → finding → grace for what runs already
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from services.gateway.deadlines import Deadline
+from services.gateway.decision import NOT_ASKED, Judged, can_be_refused
+from services.gateway.evidence import Evidence
+from services.gateway.image_policies import ImagePolicies
+from services.gateway.incumbents import IsRunning, grace_until
+from services.gateway.namespaces import Namespaces
+from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
+from services.gateway.whitelist import covers_image
+from services.gateway.workloads import PodImage, Workload
+from shared import images
+from shared.contracts import ErrorClass, Mode, Outcome
+from shared.crds import WhiteListItem
+from shared.errors import BadImage
+from shared.images import ImageReference
+from shared.policies import Tenants
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long one admission may be kept."""
+
+    reading: Deadline
+    """For the labels of a namespace that nobody has seen yet."""
+    waiting: Deadline
+    """For verdicts."""
+
+
+class Judge:
+    """Finds the rule and the evidence for each image; decides nothing."""
+
+    def __init__(
+        self,
+        *,
+        policies: ImagePolicies,
+        namespaces: Namespaces,
+        lookup: VerdictLookup,
+        tenants: Tenants,
+        is_running: IsRunning,
+    ) -> None:
+        self._policies = policies
+        self._namespaces = namespaces
+        self._lookup = lookup
+        self._tenants = tenants
+        self._is_running = is_running
+
+    async def judge(
+        self, workload: Workload, items: list[WhiteListItem], patience: Patience, trace: str
+    ) -> tuple[list[Judged], Source]:
+        """The images in the workload's order, and where the evidence came from."""
+        labels = await self._labels(workload.namespace, patience.reading)
+        prepared = [self._prepare(image, labels, items) for image in workload.images]
+        questions = [known for _, known in prepared if isinstance(known, Question)]
+        findings, source = await self._lookup.find(questions, workload.namespace, patience.waiting, trace)
+        found = iter(findings)
+        now = datetime.now(UTC)
+        judged = [
+            self._complete(
+                base, next(found) if isinstance(known, Question) else known, workload.namespace, now
+            )
+            for base, known in prepared
+        ]
+        return judged, source
+
+    async def _labels(self, namespace: str, deadline: Deadline) -> Mapping[str, str] | None:
+        """Labels matter to policies alone; without any, no namespace needs to be known."""
+        if not len(self._policies):
+            return {}
+        return await self._namespaces.labels(namespace, deadline.remaining)
+
+    def _prepare(
+        self, image: PodImage, labels: Mapping[str, str] | None, items: list[WhiteListItem]
+    ) -> "tuple[Judged, Question | Finding]":
+        """The image's rule and whitelist item, and either a question to ask or what is known already."""
+        reference, problem = _parsed(image.image)
+        text = str(reference) if reference else ""
+        rule = self._policies.rules.rule_for(labels, text, image.image, self._tenants)
+        item = next((each.metadata.name for each in items if covers_image(each, text, image.image)), None)
+        base = Judged(image=image, reference=text, rule=rule, evidence=NOT_ASKED, whitelist_item=item)
+        if rule.mode is Mode.OFF:
+            return base, Finding(NOT_ASKED, "")
+        if reference is None:
+            evidence = Evidence(outcome=Outcome.ERROR, error=ErrorClass.BAD_REFERENCE, error_message=problem)
+            return base, Finding(evidence, "")
+        return base, Question(reference, rule, can_be_refused(rule, item))
+
+    def _complete(self, base: Judged, finding: Finding, namespace: str, now: datetime) -> Judged:
+        evidence = finding.evidence
+        grace = grace_until(evidence.verdict, base.rule, namespace, self._is_running, now)
+        return msgspec.structs.replace(
+            base, evidence=evidence, bundle_id=finding.bundle_id, grace_until=grace
+        )
+
+
+def _parsed(written: str) -> tuple[ImageReference | None, str]:
+    """The reference, or why there is none."""
+    try:
+        return images.parse(written), ""
+    except BadImage as error:
+        return None, str(error)

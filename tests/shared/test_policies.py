@@ -1,0 +1,179 @@
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.contracts import Mode, TenantRecord
+from shared.policies import (
+    LabelSelector,
+    OnError,
+    OnPending,
+    Policies,
+    PolicySpec,
+    Problem,
+    Requirement,
+    Rule,
+    compile_policy,
+    matches,
+)
+
+DEFAULTS = Rule(mode=Mode.ENFORCE, on_pending=OnPending.RETRY, on_error=OnError.DENY)
+NGINX = ("docker.io/library/nginx:1.25", "nginx:1.25")
+PROD = {"env": "prod", "kubernetes.io/metadata.name": "shop"}
+
+
+def tenants(name: str) -> TenantRecord | None:
+    if name == "away":
+        return None
+    return TenantRecord(
+        tenant=name,
+        active_bundle_id="active",
+        bundles={"active": "1", "strict": "2"},
+        read_at=datetime.now(UTC),
+    )
+
+
+def policies(**specs: PolicySpec) -> Policies:
+    return Policies([compile_policy(name, spec) for name, spec in specs.items()], DEFAULTS)
+
+
+def rule(of: Policies, labels: dict[str, str] | None = None, image: tuple[str, str] = NGINX) -> Rule:
+    return of.rule_for(PROD if labels is None else labels, *image, tenants)
+
+
+def test_without_a_match_the_defaults_apply() -> None:
+    assert rule(policies()) == DEFAULTS
+    assert rule(policies(other=PolicySpec(images=("quay.io/*",)))) == DEFAULTS
+    elsewhere = LabelSelector(match_labels={"env": "dev"})
+    assert rule(policies(other=PolicySpec(namespace_selector=elsewhere))) == DEFAULTS
+
+
+def test_the_highest_priority_wins_then_the_name() -> None:
+    ordered = policies(
+        b=PolicySpec(priority=5, mode=Mode.WARN),
+        a=PolicySpec(priority=5, mode=Mode.AUDIT),
+        z=PolicySpec(priority=10, mode=Mode.OFF, images=("quay.io/*",)),
+    )
+    assert rule(ordered).policy == "a"
+    assert rule(ordered, image=("quay.io/x/y:1", "quay.io/x/y:1")).policy == "z"
+
+
+def test_a_rule_says_what_its_policy_says() -> None:
+    spec = PolicySpec(
+        mode=Mode.WARN,
+        policy_bundle="strict",
+        tenant="team-a",
+        on_pending=OnPending.ALLOW,
+        on_error=OnError.ALLOW,
+        incumbent_grace="72h",
+    )
+    assert rule(policies(p=spec)) == Rule(
+        mode=Mode.WARN,
+        on_pending=OnPending.ALLOW,
+        on_error=OnError.ALLOW,
+        tenant="team-a",
+        bundle_id="strict",
+        incumbent_grace=72 * 3600,
+        policy="p",
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"tenant": "away"}, Problem.UNKNOWN_TENANT),
+        ({"policy_bundle": "gone"}, Problem.UNKNOWN_BUNDLE),
+        ({"images": ("[a",)}, Problem.BAD_GLOB),
+        ({"images": ("a b",)}, Problem.BAD_GLOB),
+        ({"images": ("",)}, Problem.BAD_GLOB),
+        ({"incumbent_grace": "3 days"}, Problem.BAD_DURATION),
+        (
+            {"namespace_selector": LabelSelector(match_expressions=(Requirement(key="a", operator="Like"),))},
+            Problem.BAD_SELECTOR,
+        ),
+        (
+            {"namespace_selector": LabelSelector(match_expressions=(Requirement(key="a", operator="In"),))},
+            Problem.BAD_SELECTOR,
+        ),
+    ],
+)
+def test_a_broken_policy_keeps_its_place_and_never_lets_in(spec: dict[str, Any], problem: Problem) -> None:
+    broken = PolicySpec(priority=10, mode=Mode.OFF, on_error=OnError.ALLOW, **spec)
+    below = PolicySpec(priority=1, mode=Mode.OFF)
+    compiled = compile_policy("broken", broken)
+    finding = compiled.finding_now(tenants)
+    assert finding is not None
+    assert finding.problem is problem
+    found = rule(policies(broken=broken, below=below))
+    assert found == msgspec.structs.replace(DEFAULTS, policy="broken")
+
+
+def test_a_broken_policy_covers_only_what_its_readable_selectors_match() -> None:
+    elsewhere = LabelSelector(match_labels={"env": "dev"})
+    broken = PolicySpec(priority=10, namespace_selector=elsewhere, images=("[",))
+    below = PolicySpec(mode=Mode.WARN)
+    assert rule(policies(broken=broken, below=below)).policy == "below"
+    assert rule(policies(broken=broken, below=below), {"env": "dev"}).policy == "broken"
+    bad_selector = LabelSelector(match_expressions=(Requirement(key="a", operator="Like"),))
+    narrow = PolicySpec(priority=10, namespace_selector=bad_selector, images=("quay.io/*",))
+    assert rule(policies(broken=narrow, below=below)).policy == "below"
+    assert rule(policies(broken=narrow), image=("quay.io/a:1", "quay.io/a:1")).policy == "broken"
+
+
+def test_a_namespace_that_cannot_be_had_gets_the_defaults() -> None:
+    everything_off = policies(off=PolicySpec(mode=Mode.OFF))
+    assert everything_off.rule_for(None, *NGINX, tenants) == DEFAULTS
+
+
+@pytest.mark.parametrize("glob", ["docker.io/library/*", "nginx:*", "nginx:1.2[0-9]", "*"])
+def test_globs_match_the_normal_form_or_what_is_written(glob: str) -> None:
+    assert rule(policies(p=PolicySpec(images=(glob,)))).policy == "p"
+
+
+@pytest.mark.parametrize("glob", ["Nginx:*", "nginx", "docker.io/nginx*", "ginx:*"])
+def test_globs_are_about_the_whole_reference(glob: str) -> None:
+    assert rule(policies(p=PolicySpec(images=(glob,)))) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "labels", "expected"),
+    [
+        ("In", ("a", "b"), {"k": "a"}, True),
+        ("In", ("a",), {"k": "c"}, False),
+        ("In", ("a",), {}, False),
+        ("NotIn", ("a",), {"k": "b"}, True),
+        ("NotIn", ("a",), {"k": "a"}, False),
+        ("NotIn", ("a",), {}, True),
+        ("Exists", (), {"k": ""}, True),
+        ("Exists", (), {}, False),
+        ("DoesNotExist", (), {}, True),
+        ("DoesNotExist", (), {"k": "a"}, False),
+    ],
+)
+def test_expressions_are_evaluated_as_kubernetes_does(
+    operator: str, values: tuple[str, ...], labels: dict[str, str], *, expected: bool
+) -> None:
+    requirement = Requirement(key="k", operator=operator, values=values)
+    assert matches(LabelSelector(match_expressions=(requirement,)), labels) is expected
+    other = LabelSelector(match_labels={"x": "y"}, match_expressions=(requirement,))
+    assert matches(other, {**labels, "x": "y"}) is expected
+    assert matches(other, labels) is False
+
+
+SPECS = st.builds(
+    PolicySpec,
+    priority=st.integers(-3, 3),
+    images=st.sampled_from([(), ("*",), ("quay.io/*",), ("[",)]),
+    mode=st.sampled_from(list(Mode)),
+    tenant=st.sampled_from(["default", "away"]),
+)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), SPECS), st.randoms())
+def test_the_order_of_arrival_does_not_matter(specs: dict[str, PolicySpec], random: Any) -> None:
+    shuffled = list(specs.items())
+    random.shuffle(shuffled)
+    assert rule(policies(**dict(shuffled))) == rule(policies(**specs))
