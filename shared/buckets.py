@@ -57,6 +57,8 @@ class Bucket:
 
         Raises `Unavailable`.
         """
+        if not self._broker.is_connected:
+            raise Unavailable("nats", "not connected")
         try:
             message = await self._broker.jetstream.get_last_msg(self._stream, self._prefix + key, direct=True)
         except nats.js.errors.NotFoundError:

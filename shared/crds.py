@@ -6,7 +6,6 @@ working. A test holds these Structs and the manifests' schemas against one anoth
 
 import hashlib
 import re
-from datetime import datetime
 from enum import StrEnum
 
 import msgspec
@@ -100,7 +99,7 @@ class WhiteListSpec(_Resource, frozen=True, kw_only=True):
     reason: str = ""
     regexp: str = ""
     """RE2, matched against the whole release name; empty: the item's own name counts."""
-    expires_at: datetime | None = None
+    expires_at: Utc | None = None
     namespaces: tuple[str, ...] = ()
     """Empty: everywhere, as in the original."""
     images: tuple[str, ...] = ()

@@ -73,8 +73,13 @@ class Watch(Generic[W]):
         while True:
             try:
                 version = version or await self._list()
+                began = asyncio.get_running_loop().time()
                 version = await self._watch(version)
                 wait = FIRST_WAIT
+                if asyncio.get_running_loop().time() - began < FIRST_WAIT:
+                    await asyncio.sleep(
+                        FIRST_WAIT
+                    )  # a server that ends every watch at once is left some peace
             except (MoorgateError, *_UNREADABLE) as error:
                 if isinstance(error, Refused) and error.status == _GONE:
                     version = ""

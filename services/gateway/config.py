@@ -1,6 +1,7 @@
 """The gateway's settings, typed. Nothing is opened before all of them are good."""
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from enum import Enum
@@ -16,6 +17,8 @@ from shared.errors import BadSetting
 from shared.logs import LogFormat, LogLevel
 from shared.policies import OnError, OnPending, Rule
 from shared.settings import Environment, Listen, Secret
+
+_PATH_SECRET = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
 
 
 class TlsIssuer(Enum):
@@ -60,6 +63,10 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
     client_ca = environment.file("MOORGATE_CLIENT_CA_FILE")
     path_secret = environment.secret("MOORGATE_PATH_SECRET")
     _check_callers(environment, client_ca, path_secret)
+    if path_secret and not _PATH_SECRET.fullmatch(path_secret.reveal()):
+        raise BadSetting(
+            "MOORGATE_PATH_SECRET: it must be of letters, digits and . _ ~ - only: it is part of a URL"
+        )
     return GatewayConfig(
         source=f"moorgate/gateway/{socket.gethostname()}-{os.getpid()}",
         broker=BrokerSettings.load(environment),

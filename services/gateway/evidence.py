@@ -97,10 +97,16 @@ def weigh(known: Known, now: datetime) -> Evidence:
         return refresh if _is_ageing(verdict, now) else found
     if verdict.result is Result.FAIL or not known.reference.is_mutable:
         return refresh
-    cannot_answer = isinstance(state, ScanError) and state.error in CANNOT_ANSWER
-    if known.nobody_to_ask or known.is_anchore_away or cannot_answer:
+    if _nobody_can_answer(known, state):
         return msgspec.structs.replace(refresh, is_stale_pass=True)
     return _without_verdict(known, state)
+
+
+def _nobody_can_answer(known: Known, state: ScanState | None) -> bool:
+    """Whether a stale pass counts. An error that is about the image itself is an answer, whoever is away now."""
+    if isinstance(state, ScanError):
+        return state.error in CANNOT_ANSWER
+    return known.nobody_to_ask or known.is_anchore_away
 
 
 def _without_verdict(known: Known, state: ScanState | None) -> Evidence:

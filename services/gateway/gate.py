@@ -94,7 +94,12 @@ def _reply(case: _Case) -> AdmissionResponse:
     uid, decision, judged, now = case.request.uid, case.decision, case.judged, case.now
     annotations = answer.annotations(decision, judged, case.source, now)
     if decision.action is Action.ALLOWED:
-        wide = [item.metadata.name for item in case.items if not item.spec.namespaces]
+        used = {each.whitelist_item for each in judged}
+        wide = [
+            item.metadata.name
+            for item in case.items
+            if not item.spec.namespaces and item.metadata.name in used
+        ]
         return allow(uid, answer.warnings(decision, judged, wide, now), annotations)
     message = answer.refusal(case.workload, decision, judged, now)
     is_person = not _is_controller(case.request, case.workload)

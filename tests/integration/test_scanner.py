@@ -40,7 +40,8 @@ from shared.errors import Conflict, Unavailable
 from shared.lifecycle import background
 from shared.metrics import CommonMetrics
 from shared.subjects import Lane
-from shared.verdict_store import StoredVerdict, VerdictBuckets, VerdictMirror
+from shared.verdict_store import VerdictBuckets, VerdictMirror
+from shared.verdicts import StoredVerdict
 from tests.support.anchore import Simulator, anchore, bundle, client, rule, selection
 
 DEFAULT = "2c53a13c-1765-11e8-82ef-23527761d060"
