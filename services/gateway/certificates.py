@@ -190,22 +190,15 @@ def _trust(context: ssl.SSLContext, client_ca: bytes) -> None:
 
 def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
     """Into the context through files in memory: the ssl module takes only files, and a key stays off disks."""
-    _check_chain(pair.certificate)
+    try:
+        x509.load_pem_x509_certificate(pair.certificate)
+    except ValueError as error:
+        raise BadCertificate(f"the certificate can't be read: {error}") from error
     with _in_memory(pair.certificate) as certificate, _in_memory(pair.key) as key:
         try:
             context.load_cert_chain(certificate, key, password=_NO_PASSWORD)
         except (ssl.SSLError, OSError, ValueError) as error:
             raise BadCertificate(f"certificate and key do not fit together: {error}") from error
-
-
-def _check_chain(certificate: bytes) -> None:
-    """Every certificate of it is whole: OpenSSL would leave out a last one that is half written."""
-    try:
-        chain = x509.load_pem_x509_certificates(certificate)
-    except ValueError as error:
-        raise BadCertificate(f"the certificate can't be read: {error}") from error
-    if len(chain) != certificate.count(b"-----BEGIN CERTIFICATE"):
-        raise BadCertificate("the certificate is cut off")
 
 
 @contextmanager

@@ -25,11 +25,12 @@ from services.gateway.authority import (
     Material,
     make_authority,
     pem,
+    read_authority,
     trusted,
     with_authority,
     with_leaf,
 )
-from services.gateway.certificates import BadCertificate, Certificates
+from services.gateway.certificates import BadCertificate, Certificates, KeyPair
 from services.gateway.issuer import Issuer, IssuerTimes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.registration import LABEL, PATH
@@ -567,6 +568,51 @@ async def test_a_clock_an_hour_fast_makes_certificates_that_others_take() -> Non
     await site.gateway.look()
     assert site.served is not None
     verify(site.served, site.world.bundle("pods"), site.now)
+
+
+@virtually
+async def test_an_authority_that_was_taken_out_again_is_waited_for_anew() -> None:
+    site = Site("pods")
+    await site.step()
+    (old,) = site.world.bundle("pods")
+    await site.until_the_authority_is_due()
+    await site.step()
+    before = site.served
+    await site.pass_time(timedelta(seconds=PROPAGATION / 2))
+    for each in site.world.configurations["pods"]["webhooks"]:
+        each["clientConfig"]["caBundle"] = base64.b64encode(pem([old])).decode()
+    await site.pass_time(timedelta(seconds=PROPAGATION - 5))
+    assert len(site.world.bundle("pods")) == 2
+    assert site.served == before
+    await site.pass_time(timedelta(seconds=15))
+    assert site.served != before
+
+
+def test_who_has_signed_the_leaf_stays_trusted_as_long_as_that_is_valid() -> None:
+    """Whatever the lifetimes are: a newer version may have shorter ones."""
+    old, lives = make_authority(START, LIVES.authority), Lifetimes(leaf=timedelta(days=2))
+    leaf = with_leaf(Material(authority=old), {"localhost"}, START, LIVES).leaf
+    new = make_authority(START + timedelta(days=1), LIVES.authority)
+    material = Material(authority=new, trusted=(new.certificate, old.certificate), leaf=leaf)
+    for days, authorities in ((60, 2), (91, 1)):
+        assert len(with_authority(material, (), START + timedelta(days=days), lives).trusted) == authorities
+
+
+def test_a_lost_bundle_is_taken_from_the_configurations() -> None:
+    old, new = (make_authority(START + timedelta(days=each), LIVES.authority) for each in (0, 1))
+    now = START + timedelta(days=2)
+    material = with_authority(Material(authority=new), [old.certificate], now, LIVES)
+    assert material.trusted == (new.certificate, old.certificate)
+
+
+def test_an_authority_is_a_ca_with_its_own_key() -> None:
+    one, two = (make_authority(START, LIVES.authority) for _ in range(2))
+    assert read_authority(one.pair).certificate == one.certificate
+    leaf = with_leaf(Material(authority=one), {"localhost"}, START, LIVES).leaf
+    assert leaf
+    for wrong in (KeyPair(one.pair.certificate, two.pair.key), leaf):
+        with pytest.raises(BadCertificate):
+            read_authority(wrong)
 
 
 def test_a_leaf_never_outlives_its_authority() -> None:

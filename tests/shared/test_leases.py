@@ -62,6 +62,8 @@ class View(Cluster):
         self.refusal: MoorgateError | None = None
         self.delay = 0.0
         self.loses_answers = False
+        self.answer_delay = 0.0
+        self.written_at = 0.0
         self.writes = 0
 
     async def request(
@@ -81,6 +83,7 @@ class View(Cluster):
         if self.refusal:
             raise self.refusal
         answer = self._answer(method, json.loads(body) if body else {})
+        await asyncio.sleep(self.answer_delay if method != "GET" else 0)
         if self.loses_answers:
             raise Unavailable("kubernetes", "connection reset")
         return answer
@@ -91,6 +94,7 @@ class View(Cluster):
                 raise Refused(404, "not found")
             return json.dumps(self.store.lease).encode()
         self.writes += 1
+        self.written_at = now()
         return self.store.create(body) if method == "POST" else self.store.patch(body)
 
 
@@ -258,6 +262,21 @@ async def test_a_slow_api_server_is_counted_from_before_the_asking() -> None:
     cut_at = now()
     await second.until_leading()
     assert first.terms[0][1] <= cut_at + TIMES.renew_deadline
+    assert not overlaps(first, second)
+
+
+@virtually
+async def test_an_answer_that_comes_late_is_counted_from_the_writing() -> None:
+    store = Store()
+    first, second = Candidate(store), Candidate(store)
+    first.start()
+    await first.until_leading()
+    second.start()
+    first.view.answer_delay = 4.5
+    await asyncio.sleep(28)
+    first.view.refusal = Unavailable("kubernetes", "away")
+    await second.until_leading()
+    assert first.terms[0][1] <= first.view.written_at + TIMES.renew_deadline + 0.1
     assert not overlaps(first, second)
 
 
