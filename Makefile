@@ -20,7 +20,7 @@ dev: setup ## The same stack, left running; prints how to use it
 	@$(PYTHON) -m deploy.dev.dev
 
 test: setup lint control-plane ## Lint, types, import contracts and all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
 
 lint: setup ## ruff, mypy, import-linter
 	.venv/bin/ruff check .

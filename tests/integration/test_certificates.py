@@ -371,6 +371,7 @@ async def leaders_log(site: Site) -> list[int]:
     return [each.process.log.read_text().count('"leading"') for each in site.gateways]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)  # two lives of an authority and one more, in real seconds
 async def test_renewals_a_killed_leader_and_a_deleted_secret_cost_no_admission(
     site: Site, tmp_path: Path

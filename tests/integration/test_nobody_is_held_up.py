@@ -26,6 +26,7 @@ SLOW_DEPLOYMENTS, SLOW_DAEMON_SETS = 10, 3
 
 
 @pytest.mark.cluster
+@pytest.mark.long
 @pytest.mark.timeout(180)
 async def test_slow_images_hold_up_nobody(tmp_path: Path) -> None:
     require_binaries()
