@@ -16,7 +16,7 @@ from shared.errors import BadSetting
 MAX_NAMESPACES = 10_000
 """Namespaces remembered; the one longest quiet is forgotten first, which gives it a full bucket."""
 
-_RATE = re.compile(r"(\d+)/(s|min|h)")
+_RATE = re.compile(r"([0-9]{1,9})/(s|min|h)")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 

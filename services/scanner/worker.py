@@ -27,6 +27,9 @@ from shared.images import ImageReference
 from shared.verdict_store import VerdictBuckets
 
 ANALYZED, ANALYSIS_FAILED = "analyzed", "analysis_failed"
+NO_ANSWER = "Anchore gave no answer"
+"""All that whoever creates a Pod is told: addresses and time-outs are for the scanner's log."""
+
 UNDER_WAY = frozenset({"not_analyzed", "analyzing"})
 
 
@@ -112,7 +115,8 @@ class Worker:
             if error.neighbour != "anchore":
                 raise
             self._bundles.look_soon()
-            await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
+            self._log.warning("anchore_unavailable", error=str(error))
+            await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, NO_ANSWER)
             if _tries(known.state, delivery) > 1:
                 return  # Anchore answers its probe but not this: the image's own trouble, and no reason to wait
             raise

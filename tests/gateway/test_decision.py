@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.decision import Decision, Judged, Step, can_be_refused, decide, step
-from services.gateway.evidence import Evidence
+from services.gateway.decision import NOT_ASKED, Decision, Judged, Step, can_be_refused, decide, step
+from services.gateway.evidence import Ask, Evidence
 from shared.contracts import Action, Mode, Outcome
 from shared.policies import OnError, OnPending, Rule
-from tests.support.builders import pod_image, rule
+from tests.support.builders import START, pod_image, rule
 
 ALLOW = (Action.ALLOWED, 200, Step.ALLOW)
 WARN = (Action.ALLOWED, 200, Step.WARN)
@@ -88,6 +88,24 @@ def test_an_image_that_should_have_been_asked_about_and_was_not_falls_like_an_er
     assert seen(decide([judged(Outcome.NOT_ASKED, on_error=OnError.ALLOW)])) == WARN
 
 
+def test_an_image_nobody_asks_about_is_no_pass_and_is_not_asked_for() -> None:
+    assert Evidence(outcome=Outcome.NOT_ASKED, ask=Ask.NO) == NOT_ASKED
+
+
+@pytest.mark.parametrize("on_error", OnError)
+def test_a_failing_image_within_its_grace_is_allowed_with_a_warning(on_error: OnError) -> None:
+    within = msgspec.structs.replace(judged(FAIL, on_error=on_error), grace_until=START)
+    assert seen(decide([within])) == WARN
+    beside = decide([within, judged(FAIL)])
+    assert (beside.code, beside.steps) == (403, (Step.WARN, Step.REJECT_FAIL))
+
+
+@pytest.mark.parametrize("outcome", [PENDING, ERROR, Outcome.NOT_ASKED])
+def test_a_grace_is_about_a_verdict_and_not_about_its_absence(outcome: Outcome) -> None:
+    graced = msgspec.structs.replace(judged(outcome), grace_until=START)
+    assert seen(decide([graced])) == seen(decide([judged(outcome)]))
+
+
 def test_a_pod_without_images_is_allowed() -> None:
     assert decide([]) == Decision(action=Action.ALLOWED, code=200, steps=())
 
@@ -133,7 +151,8 @@ IMAGES = st.builds(
     evidence=st.builds(Evidence, outcome=st.sampled_from(Outcome), is_stale_pass=st.booleans()),
     whitelist_item=st.none() | st.just("web"),
 )
-PODS = st.lists(IMAGES, max_size=5)
+IN_GRACE = IMAGES.map(lambda image: msgspec.structs.replace(image, grace_until=START))
+PODS = st.lists(IMAGES | IN_GRACE, max_size=5)
 
 
 def severity(decision: Decision) -> Step:

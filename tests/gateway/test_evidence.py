@@ -204,6 +204,39 @@ def test_with_anchore_away_the_unknown_is_an_error_and_asked_for_all_the_same() 
     assert told.error is ErrorClass.IMAGE_NOT_FOUND
 
 
+def test_where_nobody_can_be_asked_the_message_says_who_is_away() -> None:
+    nats = seen(None, nobody_to_ask=True, is_anchore_away=True)
+    assert nats.error_message == "NATS is away, so no scanner can be asked"
+    anchore = seen(None, is_anchore_away=True)
+    assert anchore.error_message == "Anchore does not answer the scanners"
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"state": scan_error(since=at(KNOWN_ENDS))},
+        {"state": pending(since=at(KNOWN_ENDS))},
+        {"nobody_to_ask": True},
+        {"is_anchore_away": True},
+        {},
+    ],
+)
+def test_a_verdict_too_old_to_count_still_says_which_one_is_to_be_replaced(known: dict[str, Any]) -> None:
+    assert seen(PASSING, KNOWN_ENDS + 1, **known).revision == REVISION
+    assert seen(None, KNOWN_ENDS + 1, **known).revision == 0
+
+
+def test_evidence_says_no_more_than_is_known() -> None:
+    nothing = Evidence(outcome=Outcome.PENDING)
+    assert (nothing.ask, nothing.verdict, nothing.revision, nothing.error) == (Ask.NO, None, 0, None)
+    assert (nothing.error_message, nothing.digest, nothing.is_stale_pass) == ("", "", False)
+    assert (nothing.pending_since, nothing.next_look) == (None, None)
+
+
+def test_a_pending_state_outlives_the_longest_delay_between_two_looks() -> None:
+    assert timedelta(seconds=30) == PENDING_GRACE
+
+
 def test_with_anchore_away_a_stale_pass_of_a_tag_counts_and_a_known_fail_refuses() -> None:
     stale = seen(PASSING, STALE, is_anchore_away=True)
     assert (stale.outcome, stale.is_stale_pass, stale.ask) == (Outcome.PASS, True, Ask.REFRESH)

@@ -38,6 +38,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in "abc":
         assert rates.take(name)
     assert not rates.take("c")
+    assert not rates.take("b"), "as many as there may be are remembered"
     assert rates.take("a"), "forgotten, so its bucket is full again"
 
 
@@ -48,7 +49,23 @@ def test_a_rate_is_read(text: str, rate: Rate) -> None:
     assert parse_rate("NAME", text) == rate
 
 
-@pytest.mark.parametrize("text", ["", "50", "50/m", "0/min", "-1/s", "x/min", "1.5/s"])
-def test_a_bad_rate_names_the_setting(text: str) -> None:
-    with pytest.raises(BadSetting, match=r"NAME .*50/min"):
+BAD_RATES = [
+    "",
+    "50",
+    "50/m",
+    "0/min",
+    "-1/s",
+    "x/min",
+    "1.5/s",
+    "50/min ",
+    "50/mins",
+    "\u0665/s",
+    "9" * 5000 + "/s",
+]
+
+
+@pytest.mark.parametrize("text", BAD_RATES, ids=lambda text: ascii(text)[:12])
+def test_a_bad_rate_names_the_setting_and_says_what_it_must_be(text: str) -> None:
+    with pytest.raises(BadSetting) as caught:
         parse_rate("NAME", text)
+    assert str(caught.value) == f"NAME is {text!r}: it must be a rate such as 50/min (s, min or h)"

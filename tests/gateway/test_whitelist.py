@@ -161,6 +161,10 @@ def test_the_index_follows_the_feed() -> None:
     whitelist.remove(whitelist_item("item"))
     whitelist.remove(whitelist_item("never-there"))
     assert (names("shop"), len(whitelist)) == (["other"], 1)
+    whitelist.remove(whitelist_item("other"))
+    assert (names("shop"), len(whitelist)) == ([], 0)
+    whitelist.put(whitelist_item("item", regexp="shop"))
+    assert names("shop") == ["item"]
     whitelist.replace([whitelist_item("web")])
     assert (names("shop"), names("web"), len(whitelist)) == ([], ["web"], 1)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared.contracts import Mode, TenantRecord
 from shared.policies import (
+    Finding,
     LabelSelector,
     OnError,
     OnPending,
@@ -81,34 +82,103 @@ def test_a_rule_says_what_its_policy_says() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("spec", "problem"),
-    [
-        ({"tenant": "away"}, Problem.UNKNOWN_TENANT),
-        ({"policy_bundle": "gone"}, Problem.UNKNOWN_BUNDLE),
-        ({"images": ("[a",)}, Problem.BAD_GLOB),
-        ({"images": ("a b",)}, Problem.BAD_GLOB),
-        ({"images": ("",)}, Problem.BAD_GLOB),
-        ({"incumbent_grace": "3 days"}, Problem.BAD_DURATION),
-        (
-            {"namespace_selector": LabelSelector(match_expressions=(Requirement(key="a", operator="Like"),))},
-            Problem.BAD_SELECTOR,
-        ),
-        (
-            {"namespace_selector": LabelSelector(match_expressions=(Requirement(key="a", operator="In"),))},
-            Problem.BAD_SELECTOR,
-        ),
+def test_a_policy_that_says_nothing_refuses_for_everything() -> None:
+    assert rule(policies(p=PolicySpec())) == msgspec.structs.replace(DEFAULTS, policy="p")
+    bare = Rule(mode=Mode.ENFORCE, on_pending=OnPending.RETRY, on_error=OnError.DENY)
+    assert (bare.tenant, bare.bundle_id, bare.incumbent_grace, bare.policy) == ("default", None, 0, None)
+
+
+def expression(operator: str, *values: str, key: str = "a") -> dict[str, LabelSelector]:
+    requirement = Requirement(key=key, operator=operator, values=values)
+    return {"namespace_selector": LabelSelector(match_expressions=(requirement,))}
+
+
+GLOB_HELP = "is no glob: use *, ? and […] without blanks"
+SELECTOR_HELP = "In and NotIn need values, Exists and DoesNotExist none"
+BROKEN: list[tuple[dict[str, Any], Problem, str]] = [
+    ({"tenant": "away"}, Problem.UNKNOWN_TENANT, "no scanner serves tenant 'away'"),
+    (
+        {"policy_bundle": "gone", "tenant": "team-a"},
+        Problem.UNKNOWN_BUNDLE,
+        "tenant 'team-a' has no policy bundle 'gone'",
+    ),
+    *[
+        ({"images": ("*", glob)}, Problem.BAD_GLOB, f"images: {glob!r} {GLOB_HELP}")
+        for glob in ("[a", "a]", "a b", "a\t", "")
     ],
-)
-def test_a_broken_policy_keeps_its_place_and_never_lets_in(spec: dict[str, Any], problem: Problem) -> None:
+    (
+        {"incumbent_grace": "3 days"},
+        Problem.BAD_DURATION,
+        "incumbentGrace '3 days' must be a duration such as 72h",
+    ),
+    *[
+        (
+            expression(operator, *values),
+            Problem.BAD_SELECTOR,
+            f"namespaceSelector: 'a' with operator {operator!r} and {len(values)} values; {SELECTOR_HELP}",
+        )
+        for operator, values in (
+            ("Like", ()),
+            ("Like", ("x",)),
+            ("In", ()),
+            ("NotIn", ()),
+            ("Exists", ("x",)),
+            ("DoesNotExist", ("x", "y")),
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("spec", "problem", "message"), BROKEN)
+def test_a_broken_policy_keeps_its_place_and_never_lets_in(
+    spec: dict[str, Any], problem: Problem, message: str
+) -> None:
     broken = PolicySpec(priority=10, mode=Mode.OFF, on_error=OnError.ALLOW, **spec)
     below = PolicySpec(priority=1, mode=Mode.OFF)
-    compiled = compile_policy("broken", broken)
-    finding = compiled.finding_now(tenants)
-    assert finding is not None
-    assert finding.problem is problem
+    assert compile_policy("broken", broken).finding_now(tenants) == Finding(problem, message)
     found = rule(policies(broken=broken, below=below))
     assert found == msgspec.structs.replace(DEFAULTS, policy="broken")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"policy_bundle": "strict"},
+        {"images": ("[a-z]*", "[!a]?[b][c]")},
+        {"incumbent_grace": "0"},
+        {"incumbent_grace": "1h30m"},
+        {"namespace_selector": LabelSelector()},
+        expression("In", "x"),
+        expression("NotIn", "x", "y"),
+        expression("Exists"),
+        expression("DoesNotExist"),
+    ],
+)
+def test_nothing_is_wrong_with_a_policy_that_can_be_read(spec: dict[str, Any]) -> None:
+    assert compile_policy("p", PolicySpec(**spec)).finding_now(tenants) is None
+
+
+def test_of_several_things_that_are_wrong_the_first_is_told() -> None:
+    everything: dict[str, Any] = {"images": ("[",), "incumbent_grace": "x", "tenant": "away"}
+    order = [("namespace_selector", Problem.BAD_SELECTOR), ("images", Problem.BAD_GLOB)]
+    order += [("incumbent_grace", Problem.BAD_DURATION), ("tenant", Problem.UNKNOWN_TENANT)]
+    everything.update(expression("Like"))
+    for name, problem in order:
+        finding = compile_policy("p", PolicySpec(**everything)).finding_now(tenants)
+        assert finding is not None
+        assert finding.problem is problem
+        del everything[name]
+
+
+def test_a_broken_policy_gives_no_grace_by_itself() -> None:
+    assert compile_policy("p", PolicySpec(images=("[",), incumbent_grace="72h")).grace == 0
+    assert compile_policy("p", PolicySpec(incumbent_grace="x")).grace == 0
+    assert compile_policy("p", PolicySpec()).grace == 0
+
+
+def test_they_are_told_in_the_order_in_which_they_are_asked() -> None:
+    ordered = policies(b=PolicySpec(priority=-1), c=PolicySpec(), a=PolicySpec(), d=PolicySpec(priority=1))
+    assert [policy.name for policy in iter(ordered)] == ["d", "a", "c", "b"]
 
 
 def test_a_broken_policy_covers_only_what_its_readable_selectors_match() -> None:

@@ -18,6 +18,7 @@ import pytest
 from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubectl import Kubectl
 from deploy.dev.road import Road
+from tests.support.api import Api
 
 LABEL = "moorgate.test/road"
 POLL = 0.1
@@ -43,17 +44,21 @@ class WatchedRoad(Road):
     def __post_init__(self) -> None:
         self.namespaces = {"matchLabels": {LABEL: self.name}}
 
-    async def namespace(self, name: str = "") -> Kubectl:
-        """kubectl in a new namespace that this road watches over."""
+    async def namespace(self, name: str = "", **labels: str) -> Kubectl:
+        """kubectl in a new namespace that this road watches over; `labels` beside the road's own."""
         name = name or f"{self.name}-{secrets.token_hex(3)}"
         admin = Kubectl(self.plane)
         manifest = {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": name, "labels": {LABEL: self.name}},
+            "metadata": {"name": name, "labels": {LABEL: self.name, **labels}},
         }
         await admin.create(manifest)
         return Kubectl(self.plane, name)
+
+    def api(self) -> Api:
+        """The API server without a client in between: a context manager."""
+        return Api(self.plane.kubeconfig())
 
     async def metric(self, service: str, sample: str) -> float:
         """A sample of a service's metrics, such as `moorgate_scans_total{result="pass"}`; 0 while it isn't there."""
