@@ -33,6 +33,30 @@ KNOWN = frozenset(
 )
 """Every setting of every service: one environment may serve them all (compose, `make dev`)."""
 
+_NOT_YET = {
+    f"MOORGATE_{name}": default
+    for name, default in {
+        "CLUSTER": "auto",
+        "POLICIES_FILE": "",
+        "OUTBOX_DIR": "",
+        "DECISION_DURABILITY": "",
+        "ON_UNRECORDED": "",
+        "TENANTS_FILE": "",
+        "NOTIFICATIONS_LISTEN": "",
+        "NOTIFICATIONS_CERT_FILE": "",
+        "NOTIFICATIONS_KEY_FILE": "",
+        "NOTIFICATIONS_SECRET": "",
+        "RESCAN_INTERVAL": "",
+        "NOTIFY_FILE": "",
+        "REPORTS": "off",
+        "PAGE_LISTEN": "",
+        "PAGE_CERT_FILE": "",
+        "PAGE_KEY_FILE": "",
+        "BOOTSTRAP_FILE": "",
+    }.items()
+}
+"""Names that are kept for what is not built, with the one value that is true already. Ignoring them would lie."""
+
 _SECRETS = frozenset(
     f"MOORGATE_{name}" for name in "NATS_PASSWORD PATH_SECRET ANCHORE_PASSWORD NOTIFICATIONS_SECRET".split()
 )
@@ -96,6 +120,8 @@ class Environment:
         for name in variables:
             if name.startswith("MOORGATE_") and not _is_known(name):
                 raise BadSetting(f"{name} is no setting of Moorgate: remove it or correct its name")
+            if name in _NOT_YET and variables[name] not in ("", _NOT_YET[name]):
+                raise BadSetting(f"{name} has no effect in this version: remove it")
 
     def text(self, name: str, default: str | None = None) -> str:
         """The value; without `default` it is required. An empty value counts as not set."""
