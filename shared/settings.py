@@ -33,7 +33,7 @@ KNOWN = frozenset(
 )
 """Every setting of every service: one environment may serve them all (compose, `make dev`)."""
 
-_NOT_YET = {
+NOT_YET = {
     f"MOORGATE_{name}": default
     for name, default in {
         "CLUSTER": "auto",
@@ -46,6 +46,7 @@ _NOT_YET = {
         "NOTIFICATIONS_CERT_FILE": "",
         "NOTIFICATIONS_KEY_FILE": "",
         "NOTIFICATIONS_SECRET": "",
+        "NOTIFICATIONS_SECRET_FILE": "",
         "RESCAN_INTERVAL": "",
         "NOTIFY_FILE": "",
         "REPORTS": "off",
@@ -120,7 +121,7 @@ class Environment:
         for name in variables:
             if name.startswith("MOORGATE_") and not _is_known(name):
                 raise BadSetting(f"{name} is no setting of Moorgate: remove it or correct its name")
-            if name in _NOT_YET and variables[name] not in ("", _NOT_YET[name]):
+            if name in NOT_YET and variables[name] not in ("", NOT_YET[name]):
                 raise BadSetting(f"{name} has no effect in this version: remove it")
 
     def text(self, name: str, default: str | None = None) -> str:
