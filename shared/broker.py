@@ -35,6 +35,9 @@ PUBLISH_TIMEOUT = 5.0
 RECONNECT_WAIT = 0.25
 """Seconds between attempts to connect: NATS restarts in about a second."""
 
+SAME_ERROR = 10.0
+"""Seconds in which the same error is logged once: reconnecting meets it four times a second."""
+
 DRAIN_TIMEOUT = 5.0
 """Seconds the last messages may take at the stop."""
 
@@ -86,6 +89,7 @@ class Broker:
         self._log = logs.logger("broker")
         self._connected = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
+        self._last_error, self._last_error_at = "", 0.0
         self.jetstream: JetStreamContext = self.client.jetstream(timeout=PUBLISH_TIMEOUT)
 
     @property
@@ -187,7 +191,10 @@ class Broker:
     async def _note_error(self, error: Exception) -> None:
         if "permissions violation" in str(error).lower():
             self._metrics.nats_permission_errors.inc()
-        self._log.warning("nats_error", error=str(error) or type(error).__name__)
+        text, now = str(error) or type(error).__name__, asyncio.get_running_loop().time()
+        if text != self._last_error or now - self._last_error_at >= SAME_ERROR:
+            self._log.warning("nats_error", error=text)
+            self._last_error, self._last_error_at = text, now
 
     async def _note_disconnection(self) -> None:
         if self.client.is_closed:

@@ -1,7 +1,7 @@
 """The gateway's composition root: builds everything from the configuration, closes it in reverse.
 
-Stop, in order: not ready → no new connections, those under way are answered → the outbox is drained →
-leadership is given back → NATS, the cluster and the probes close.
+Stop, in order: not ready → connections are seen off → no new ones, what is under way is answered → the outbox
+is drained → leadership is given back → NATS, the cluster and the probes close.
 """
 
 import asyncio
@@ -32,6 +32,10 @@ from shared.probes import Readiness, serve_probes
 
 DRAIN_TIMEOUT = 10.0
 """Seconds for the outbox at the stop."""
+
+LAME_DUCK = 1.0
+"""Seconds between unready and closed, in which connections are seen off: the API server keeps its own open and
+posts on them, and one that closes under its request is a failed admission."""
 
 LEASE = "moorgate-gateway"
 """Held by the gateway that looks after what all gateways share."""
@@ -98,3 +102,5 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
         )
         await stop.wait()
         readiness.stop()
+        webhook.see_off()
+        await asyncio.sleep(LAME_DUCK)

@@ -47,6 +47,11 @@ class Webhook:
         self._margin = margin
         self._secret = secret
         self._log = logs.logger("webhook")
+        self._is_leaving = False
+
+    def see_off(self) -> None:
+        """From now on each answer ends its connection: the next request goes where the Service sends it."""
+        self._is_leaving = True
 
     def application(self) -> web.Application:
         """An aiohttp application with the one route."""
@@ -78,7 +83,10 @@ class Webhook:
         self._metrics.duration.labels(answer.source.value).observe(
             asyncio.get_running_loop().time() - started
         )
-        return web.Response(body=encode_answer(answer.response, version), content_type="application/json")
+        response = web.Response(body=encode_answer(answer.response, version), content_type="application/json")
+        if self._is_leaving:
+            response.force_close()
+        return response
 
     def _refuse(self, status: int, reason: str) -> web.Response:
         line = " ".join(reason.split())[:500]

@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.dev.controlplane import ControlPlane
+from services.gateway.image_policies import PolicyCondition
 from shared import crds
-from shared.contracts import OwnerClaim
+from shared.contracts import Mode, OwnerClaim
 from shared.crds import Audit, WhiteListItem, label_value, owner_audit_name, pod_audit_name
+from shared.policies import LabelSelector, OnError, OnPending, PolicySpec, Requirement
 from tests.support.kube import Kubectl
 
 FOLDER = Path(__file__).parents[2] / "deploy/helm/moorgate/files/crds"
@@ -232,3 +234,23 @@ async def test_columns_and_short_names_are_served(served: Kubectl) -> None:
         await served.ok("delete", "wl", "test-whitelist")
     assert listed.split()[:5] == ["NAME", "CREATOR", "REASON", "EXPIRES", "AGE"]
     assert "2099-01-01T00:00:00Z" in listed
+
+
+def test_the_image_policy_manifest_says_what_its_struct_reads() -> None:
+    """Its list of conditions is a map, and its labels are free: the rest is compared as with the others."""
+    spec = schema("imagepolicies")["properties"]["spec"]["properties"]
+    fields = {each.encode_name: each for each in msgspec.structs.fields(PolicySpec)}
+    assert set(spec) == set(fields)
+    for name, enum in (("mode", Mode), ("onPending", OnPending), ("onError", OnError)):
+        assert set(spec[name]["enum"]) == {each.value for each in enum}
+    for name in ("priority", "mode", "tenant", "onPending", "onError"):
+        assert fields[name].default == spec[name]["default"], name
+    selector = spec["namespaceSelector"]["properties"]
+    assert set(selector) == {each.encode_name for each in msgspec.structs.fields(LabelSelector)}
+    expression = selector["matchExpressions"]["items"]["properties"]
+    assert set(expression) == {each.encode_name for each in msgspec.structs.fields(Requirement)}
+    condition = schema("imagepolicies")["properties"]["status"]["properties"]["conditions"]["items"]
+    assert set(condition["properties"]) == {
+        each.encode_name for each in msgspec.structs.fields(PolicyCondition)
+    }
+    assert manifest("imagepolicies")["spec"]["versions"][0]["subresources"] == {"status": {}}

@@ -1,0 +1,157 @@
+"""What runs, as the inventory sees it: on Pods as kubelets report them, on a real API server and a real NATS."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from deploy.dev.controlplane import ControlPlane
+from services.audit_writer import inventory
+from services.audit_writer.inventory import Inventory, _Pod, running_digests
+from shared import subjects
+from shared.broker import Broker
+from shared.buckets import Bucket
+from shared.cluster import Cluster, open_cluster
+from shared.contracts import RunningDigest
+from shared.subjects import running_key
+from tests.support.api import MERGE, Api, pods
+from tests.support.kube import Kubectl
+from tests.support.road import pod
+
+DIGEST, OTHER = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
+
+
+def reported(image_id: str, *, phase: str = "Running", of: str = "containerStatuses") -> _Pod:
+    status = {"phase": phase, of: [{"image": "docker.io/library/nginx:1", "imageID": image_id}]}
+    found = {"metadata": {"name": "web", "namespace": "shop"}, "status": status}
+    return msgspec.json.decode(msgspec.json.encode(found), type=_Pod)
+
+
+@pytest.mark.parametrize("of", ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"])
+def test_a_reported_digest_counts_whatever_container_it_is_of(of: str) -> None:
+    found = running_digests(reported(f"docker.io/library/nginx@{DIGEST}", of=of))
+    assert found == [(DIGEST, "docker.io/library/nginx:1")]
+
+
+@pytest.mark.parametrize(
+    "image_id",
+    [
+        f"docker-pullable://docker.io/library/nginx@{DIGEST}",
+        f"registry.example:5000/a/b@{DIGEST}",
+        f"@{DIGEST}",
+    ],
+)
+def test_runtimes_write_it_differently(image_id: str) -> None:
+    assert [digest for digest, _ in running_digests(reported(image_id))] == [DIGEST]
+
+
+@pytest.mark.parametrize(
+    "image_id", ["", DIGEST, f"docker://{DIGEST}", "docker.io/library/nginx@sha256:12", f"a@{DIGEST}x"]
+)
+def test_an_id_that_is_no_repositorys_digest_does_not_count(image_id: str) -> None:
+    assert running_digests(reported(image_id)) == []
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_what_has_ended_runs_no_more(phase: str) -> None:
+    assert running_digests(reported(f"docker.io/library/nginx@{DIGEST}", phase=phase)) == []
+
+
+@dataclass
+class Place:
+    """A namespace with Pods whose kubelet is the test."""
+
+    api: Api
+    namespace: str
+    cluster: Cluster
+    broker: Broker
+
+    async def report(self, name: str, *digests: str, image: str = "nginx:1") -> None:
+        """A Pod whose node says that these run."""
+        await self.api.ok("POST", pods(self.namespace), pod(name, image, schedulerName="nobody"))
+        statuses = [
+            {
+                "name": "main",
+                "image": image,
+                "imageID": f"registry.example/x@{digest}" if digest else "",
+                "ready": True,
+                "restartCount": 0,
+            }
+            for digest in digests
+        ]
+        status: dict[str, Any] = {"status": {"phase": "Running", "containerStatuses": statuses}}
+        await self.api.ok("PATCH", f"{pods(self.namespace, name)}/status", status, content_type=MERGE)
+
+    async def kept(self, digest: str) -> RunningDigest | None:
+        """What the bucket says of a digest in the namespace."""
+        entry = await Bucket(self.broker, subjects.RUNNING).get(running_key(self.namespace, digest))
+        return msgspec.json.decode(entry.value, type=RunningDigest) if entry.value else None
+
+    def inventory(self, interval: float = 600) -> Inventory:
+        return Inventory(self.cluster, Bucket(self.broker, subjects.RUNNING), interval)
+
+
+@pytest.fixture
+async def place(
+    control_plane: ControlPlane, kubectl: Kubectl, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Place]:
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig()))
+    async with open_cluster() as cluster, Api(control_plane.kubeconfig()) as api:
+        yield Place(api, kubectl.namespace, cluster, broker)
+
+
+async def test_each_running_digest_is_kept_once_a_namespace_with_its_references(place: Place) -> None:
+    await place.report("a", DIGEST, image="nginx:1")
+    await place.report("b", DIGEST, image="nginx:2")
+    await place.report("c", OTHER)
+    await place.inventory().take()
+    found = await place.kept(DIGEST)
+    assert found is not None
+    assert (found.namespace, found.digest, found.images) == (
+        place.namespace,
+        DIGEST,
+        ("nginx:1", "nginx:2"),
+    )
+    assert await place.kept(OTHER) is not None
+
+
+async def test_a_pod_without_an_image_id_does_not_count(place: Place) -> None:
+    await place.report("asked-for", "", image=f"nginx@{DIGEST}")
+    await place.inventory().take()
+    assert await place.kept(DIGEST) is None
+
+
+async def test_all_pages_are_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "PAGE", 2)
+    digests = [f"sha256:{secrets.token_hex(32)}" for _ in range(7)]
+    await asyncio.gather(*(place.report(f"p{number}", digest) for number, digest in enumerate(digests)))
+    await place.inventory().take()
+    assert all([await place.kept(digest) for digest in digests])
+
+
+async def test_what_runs_no_more_lapses_by_itself(place: Place) -> None:
+    await place.report("short", DIGEST)
+    await place.inventory(interval=0.4).take()
+    assert await place.kept(DIGEST) is not None
+    async with asyncio.timeout(5):
+        while await place.kept(DIGEST) is not None:
+            await asyncio.sleep(0.1)
+
+
+async def test_an_inventory_that_fails_is_taken_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "AFTER_ERROR", 0.05)
+    monkeypatch.setattr(inventory, "PATH", "/api/v1/no-such-thing")
+    await place.report("a", DIGEST)
+    running = asyncio.create_task(place.inventory().run())
+    await asyncio.sleep(0)
+    monkeypatch.setattr(inventory, "PATH", "/api/v1/pods")
+    try:
+        async with asyncio.timeout(5):
+            while await place.kept(DIGEST) is None:
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
