@@ -25,7 +25,7 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[(?:[a-fA-F0-9:]+)\])"
 _REFERENCE = re.compile(
-    rf"(?P<name>(?:(?P<registry>{_HOST}(?::[0-9]+)?)/)?(?P<repository>{_COMPONENT}(?:/{_COMPONENT})*))"
+    rf"(?P<name>(?:{_HOST}(?::[0-9]+)?/)?(?P<repository>{_COMPONENT}(?:/{_COMPONENT})*))"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?",
     re.ASCII,

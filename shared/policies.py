@@ -9,7 +9,7 @@ A pure module: policies, namespaces' labels and tenants in, rules out.
 """
 
 import fnmatch
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -144,7 +144,7 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def covers_image(self, reference: str, written: str) -> bool:
         """Whether one of its globs matches; globs that cannot be read match everything."""
         globs = self.spec.images
-        if not globs or (self.finding and self.finding.problem is Problem.BAD_GLOB):
+        if not globs or (self.finding and _bad_glob(globs)):  # whatever was found first
             return True
         return any(fnmatch.fnmatchcase(text, glob) for glob in globs for text in (reference, written))
 
@@ -182,7 +182,7 @@ class Policies:
         self._ordered = sorted(policies, key=lambda policy: (-policy.spec.priority, policy.name))
         self._defaults = defaults
 
-    def __iter__(self) -> "Iterable[CompiledPolicy]":
+    def __iter__(self) -> Iterator[CompiledPolicy]:
         return iter(self._ordered)
 
     def rule_for(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.gateway.deadlines import Deadline, deadline
+from services.gateway.deadlines import CONTROLLER_WAIT, Deadline, deadline
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,10 @@ def test_what_cannot_be_read_counts_as_the_default_of_ten_seconds() -> None:
 def test_capped_takes_the_earlier_end() -> None:
     assert Deadline(103.0).capped(100.0, 0.5) == Deadline(100.5)
     assert Deadline(100.2).capped(100.0, 0.5) == Deadline(100.2)
+
+
+def test_a_controller_is_kept_for_half_a_second() -> None:
+    assert Deadline(103.0).capped(100.0, CONTROLLER_WAIT) == Deadline(100.5)
 
 
 async def test_what_remains_is_never_negative() -> None:

@@ -92,6 +92,11 @@ def test_an_image_nobody_asks_about_is_no_pass_and_is_not_asked_for() -> None:
     assert Evidence(outcome=Outcome.NOT_ASKED, ask=Ask.NO) == NOT_ASKED
 
 
+def test_nothing_is_made_up_of_an_image_of_which_nothing_is_known() -> None:
+    bare = judged(PENDING)
+    assert (bare.whitelist_item, bare.grace_until, bare.bundle_id) == (None, None, "")
+
+
 @pytest.mark.parametrize("on_error", OnError)
 def test_a_failing_image_within_its_grace_is_allowed_with_a_warning(on_error: OnError) -> None:
     within = msgspec.structs.replace(judged(FAIL, on_error=on_error), grace_until=START)

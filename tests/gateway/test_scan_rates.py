@@ -52,6 +52,7 @@ def test_a_rate_is_read(text: str, rate: Rate) -> None:
 BAD_RATES = [
     "",
     "50",
+    "/s",
     "50/m",
     "0/min",
     "-1/s",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,6 +123,20 @@ def test_a_pattern_that_cannot_be_read_covers_nothing_and_spares_the_others(bad:
     items += [whitelist_item("good", regexp=".*b")]
     assert covering(items, release("web")) == ["a-good", "good"]
     assert covering(items, release(bad)) == []
+
+
+def test_a_pattern_that_cannot_be_read_is_named_in_the_log() -> None:
+    with structlog.testing.capture_logs() as lines:
+        covering([whitelist_item("good", regexp="web"), whitelist_item("bad", regexp="(")], release("web"))
+    [line] = lines
+    assert "'('" in line.pop("error")
+    assert line == {"event": "bad_pattern", "item": "bad", "part": "whitelist", "log_level": "error"}
+
+
+def test_patterns_are_compiled_once_for_many_questions() -> None:
+    whitelist = Whitelist(cluster_wide=True)
+    whitelist.replace([whitelist_item("item", regexp="web")])
+    assert whitelist._compiled() is whitelist._compiled()
 
 
 @pytest.mark.parametrize(

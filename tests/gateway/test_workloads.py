@@ -97,7 +97,13 @@ def test_lists_may_be_null_or_absent() -> None:
 
 @pytest.mark.parametrize("kind", sorted(set(TYPES) - {"Pod", "CronJob"}))
 def test_a_template_may_be_null_or_bare(kind: str) -> None:
-    bare: list[dict[str, Any] | None] = [None, {}, {"metadata": None}, {"spec": {}}]
+    bare: list[dict[str, Any] | None] = [
+        None,
+        {},
+        {"metadata": None},
+        {"metadata": {"labels": None}},
+        {"spec": {}},
+    ]
     for template in bare:
         workload = extracted({"spec": {"template": template}}, kind=kind)
         assert (names(workload), workload.labels) == ([], {})
@@ -110,6 +116,15 @@ def test_a_cron_job_without_a_job_template_is_half_formed() -> None:
 
 def test_a_container_may_lack_an_image_as_templates_do() -> None:
     assert names(extracted(with_spec(containers=[{"name": "main"}]))) == [""]
+
+
+def test_what_an_object_does_not_say_is_empty() -> None:
+    bare = with_spec(containers=[{}], volumes=[{"image": {"reference": "r.example/model:1"}}])
+    bare["metadata"] = {"ownerReferences": [{"controller": True}]}
+    workload = extracted(bare, name="")
+    assert workload.images == (PodImage("", CONTAINER, ""), PodImage("", VOLUME, "r.example/model:1"))
+    assert (workload.name, workload.uid, workload.labels) == ("", "", {})
+    assert workload.owner == OwnerClaim(api_version="", kind="", name="", uid="")
 
 
 @pytest.mark.parametrize(
@@ -145,8 +160,9 @@ def _fields(request: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
 def test_an_admission_without_an_object_is_half_formed(operation: str) -> None:
-    with pytest.raises(BadReview, match="without an object"):
-        extract(admission(None, operation=operation))
+    for kind in ("Pod", "CronJob"):
+        with pytest.raises(BadReview, match=f"^{operation} of a {kind} without an object$"):
+            extract(admission(None, kind=kind, operation=operation))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +197,11 @@ def test_the_owner_is_the_one_reference_that_controls() -> None:
     assert owned.owner == OwnerClaim(api_version="apps/v1", kind="ReplicaSet", name="c", uid="u")
     assert extracted(pod("nginx", ownerReferences=owners[:2])).owner is None
     assert names(owned) == ["nginx"], "never skipped because of an owner: anybody can name one"
+
+
+def test_nothing_is_on_its_way_out_unless_somebody_says_so() -> None:
+    plain = Workload(kind="Pod", namespace="shop", name="web", uid="u", labels={}, owner=None, images=())
+    assert not plain.is_being_deleted
 
 
 def test_the_name_under_generate_name_is_the_objects_own() -> None:

@@ -92,6 +92,9 @@ NORMALISED = {
     "nginx:": None,
     "nginx:-1": None,
     "nginx:.1": None,
+    "nginx:=1": None,
+    "nginx:1=": None,
+    "nginx:1:": None,
     "app:" + "x" * 129: None,
     "nginx@": None,
     f"nginx@{SHA}": None,
@@ -139,22 +142,75 @@ def test_only_a_digest_pins_an_image(text: str, *, is_mutable: bool) -> None:
     assert parse(f"nginx:1@{DIGEST}").is_mutable is False
 
 
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("", "empty"),
-        ("nginx ", "blanks"),
-        ("https://r.example/a", "scheme"),
-        ("Nginx", "lower case"),
-        (SHA, "bare image id"),
-        (f"nginx@md5:{'a' * 32}", "algorithm md5"),
-        (f"nginx@sha256:{SHA.upper()}", "64 lower-case"),
-        ("r.example/" + "x" * 256, "at most 255"),
-    ],
-)
-def test_the_error_says_what_to_mend(text: str, hint: str) -> None:
-    with pytest.raises(BadImage, match=hint):
+NO_REFERENCE = "is no image reference: "
+FORM = NO_REFERENCE + "write [registry/]repository[:tag][@digest]"
+BLANKS = NO_REFERENCE + "it has blanks or unprintable characters"
+LOWER = NO_REFERENCE + "a repository is in lower case"
+SCHEME = NO_REFERENCE + "leave the scheme out"
+ERRORS = {
+    "": NO_REFERENCE + "it is empty",
+    "nginx ": BLANKS,
+    "ng\0inx": BLANKS,
+    "ng\u200binx": BLANKS,
+    "ng\u00a0inx": BLANKS,
+    "https://r.example/a": SCHEME,
+    "https://r.example/a b": BLANKS,
+    "Nginx": LOWER,
+    "r.example/a/B": LOWER,
+    "HTTPS://r.example/a": SCHEME,
+    "Nginx:1": FORM,
+    "nginx:-1": FORM,
+    "a___b": FORM,
+    SHA: "is a bare image id; name a repository, with a tag or digest",
+    "0123456789abcdef" * 4: "is a bare image id; name a repository, with a tag or digest",
+    f"nginx@sha256:{'a' * 31}": FORM,
+    f"nginx@sha256:{'a' * 32}": ": a sha256 digest has 64 lower-case hex digits",
+    f"nginx@sha256:{SHA.upper()}": ": a sha256 digest has 64 lower-case hex digits",
+    f"nginx@sha384:{SHA}": ": a sha384 digest has 96 lower-case hex digits",
+    f"nginx@sha512:{SHA}": ": a sha512 digest has 128 lower-case hex digits",
+    f"nginx@sha256:{'059amf' * 8}AMF": FORM,
+    f"nginx@sha256:{'059acf' * 8}ACF": ": a sha256 digest has 64 lower-case hex digits",
+    f"nginx@5a:{SHA}": FORM,
+    f"nginx@sha256+:{SHA}": FORM,
+    f"nginx@sha256.5:{SHA}": FORM,
+    f"nginx@sha256--x:{SHA}": FORM,
+    **{
+        f"nginx@{algorithm}:{SHA}": f": digest algorithm {algorithm} is not known; use sha256"
+        for algorithm in (
+            *"amzAMZ",
+            "md5",
+            "Sha256",
+            "x059azmAZM",
+            "a-m_M+Z.z-A-a",
+            "x.m059azmAZM+MmM",
+            "sha256+b64",
+        )
+    },
+    "r.example/" + "x" * 256: ": a repository has at most 255 characters",
+    "x" * 1025: "is longer than 1024 characters",
+}
+"""What is wrong with each, in the words the user reads."""
+
+
+@pytest.mark.parametrize(("text", "message"), ERRORS.items(), ids=lambda text: ascii(text)[:40])
+def test_the_error_says_what_to_mend(text: str, message: str) -> None:
+    with pytest.raises(BadImage) as caught:
         parse(text)
+    quoted = ascii(text) if len(text) <= 100 else ascii(text[:100] + "…")
+    assert str(caught.value) == (f"{quoted}{message}" if message.startswith(":") else f"{quoted} {message}")
+
+
+def test_a_text_of_a_hundred_characters_is_quoted_whole_and_a_longer_one_is_cut() -> None:
+    for length, shown in ((100, "-" + "x" * 99), (101, "-" + "x" * 99 + "\\u2026")):
+        with pytest.raises(BadImage) as caught:
+            parse("-" + "x" * (length - 1))
+        assert str(caught.value).startswith(f"'{shown}' is no image reference")
+
+
+def test_as_long_as_may_be_is_judged_by_its_parts() -> None:
+    longest = "x." * 382 + "x:80/" + "x" * 255
+    assert len(longest) == MAX_LENGTH == 1024
+    assert read(longest) == f"{longest}:latest"
 
 
 def test_a_hostile_text_is_refused_at_once_and_quoted_briefly() -> None:

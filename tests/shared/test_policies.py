@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shared.contracts import Mode, TenantRecord
 from shared.policies import (
+    CompiledPolicy,
     Finding,
     LabelSelector,
     OnError,
@@ -129,6 +130,54 @@ BROKEN: list[tuple[dict[str, Any], Problem, str]] = [
 ]
 
 
+WRITTEN = {
+    "priority": 5,
+    "namespaceSelector": {
+        "matchLabels": {"env": "prod"},
+        "matchExpressions": [
+            {"key": "team", "operator": "In", "values": ["a"]},
+            {"key": "x", "operator": "Exists"},
+        ],
+    },
+    "images": ["quay.io/*"],
+    "mode": "warn",
+    "policyBundle": "strict",
+    "tenant": "team-a",
+    "onPending": "allow",
+    "onError": "allow",
+    "incumbentGrace": "72h",
+}
+
+
+def test_a_spec_is_read_as_the_manifest_writes_it() -> None:
+    read = msgspec.convert(WRITTEN, PolicySpec)
+    assert read == PolicySpec(
+        priority=5,
+        namespace_selector=LabelSelector(
+            match_labels={"env": "prod"},
+            match_expressions=(
+                Requirement(key="team", operator="In", values=("a",)),
+                Requirement(key="x", operator="Exists"),
+            ),
+        ),
+        images=("quay.io/*",),
+        mode=Mode.WARN,
+        policy_bundle="strict",
+        tenant="team-a",
+        on_pending=OnPending.ALLOW,
+        on_error=OnError.ALLOW,
+        incumbent_grace="72h",
+    )
+    assert msgspec.convert({}, PolicySpec) == PolicySpec()
+
+
+def test_the_words_of_a_manifest_and_of_a_condition_stay_what_they_are() -> None:
+    assert [*OnPending] == ["retry", "allow", "deny"]
+    assert [*OnError] == ["deny", "allow"]
+    selector, glob, grace = "BadNamespaceSelector", "BadImageGlob", "BadIncumbentGrace"
+    assert [*Problem] == ["Unreadable", selector, glob, grace, "UnknownTenant", "UnknownPolicyBundle"]
+
+
 @pytest.mark.parametrize(("spec", "problem", "message"), BROKEN)
 def test_a_broken_policy_keeps_its_place_and_never_lets_in(
     spec: dict[str, Any], problem: Problem, message: str
@@ -174,11 +223,12 @@ def test_a_broken_policy_gives_no_grace_by_itself() -> None:
     assert compile_policy("p", PolicySpec(images=("[",), incumbent_grace="72h")).grace == 0
     assert compile_policy("p", PolicySpec(incumbent_grace="x")).grace == 0
     assert compile_policy("p", PolicySpec()).grace == 0
+    assert CompiledPolicy(name="p", spec=PolicySpec()).grace == 0
 
 
 def test_they_are_told_in_the_order_in_which_they_are_asked() -> None:
     ordered = policies(b=PolicySpec(priority=-1), c=PolicySpec(), a=PolicySpec(), d=PolicySpec(priority=1))
-    assert [policy.name for policy in iter(ordered)] == ["d", "a", "c", "b"]
+    assert [policy.name for policy in ordered] == ["d", "a", "c", "b"]
 
 
 def test_a_broken_policy_covers_only_what_its_readable_selectors_match() -> None:
@@ -188,6 +238,8 @@ def test_a_broken_policy_covers_only_what_its_readable_selectors_match() -> None
     assert rule(policies(broken=broken, below=below)).policy == "below"
     assert rule(policies(broken=broken, below=below), {"env": "dev"}).policy == "broken"
     bad_selector = LabelSelector(match_expressions=(Requirement(key="a", operator="Like"),))
+    nothing_readable = PolicySpec(priority=10, namespace_selector=bad_selector, images=("quay.io/*", "["))
+    assert rule(policies(broken=nothing_readable, below=below)).policy == "broken"
     narrow = PolicySpec(priority=10, namespace_selector=bad_selector, images=("quay.io/*",))
     assert rule(policies(broken=narrow, below=below)).policy == "below"
     assert rule(policies(broken=narrow), image=("quay.io/a:1", "quay.io/a:1")).policy == "broken"
