@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test lint format setup control-plane clean
+.PHONY: help demo dev test mutation lint format setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ dev: setup ## The same stack, left running; prints how to use it
 
 test: setup lint control-plane ## Lint, types, import contracts and all tests
 	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
+
+mutation: setup ## Mutants of the pure modules against their tests (about five minutes)
+	$(PYTHON) -m tests.mutation
 
 lint: setup ## ruff, mypy, import-linter
 	.venv/bin/ruff check .
