@@ -103,6 +103,8 @@ class VerdictLookup:
         """The key to look under: "no bundle named" means the one that is active for the tenant."""
         rule = question.rule
         record = self._mirror.tenant(rule.tenant)
+        if record is None and not self._mirror.tenants.ready.is_set():
+            return _error(ErrorClass.NATS_UNAVAILABLE, "NATS has not been reached since this gateway started")
         if record is None:
             return _error(ErrorClass.TENANT_UNKNOWN, f"no scanner has reported tenant {rule.tenant}")
         bundle_id = rule.bundle_id or record.active_bundle_id

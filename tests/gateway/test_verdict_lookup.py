@@ -307,6 +307,13 @@ async def test_an_ageing_verdict_is_used_and_refreshed_in_the_background(world: 
             await world.broker.client.flush()
 
 
+async def test_a_gateway_that_has_never_reached_nats_says_so_of_every_image(broker: Broker) -> None:
+    world = World(broker)  # whose mirrors have not begun
+    [finding], source = await asyncio.wait_for(world.find(world.question()), LONG / 2)
+    assert finding.evidence.error is ErrorClass.NATS_UNAVAILABLE
+    assert source is Source.FALLBACK
+
+
 async def test_a_tenant_nobody_reported_and_a_bundle_nobody_activated_are_errors(world: World) -> None:
     [unknown], _ = await asyncio.wait_for(world.find(world.question(tenant="nobody")), LONG / 2)
     assert unknown.evidence.error is ErrorClass.TENANT_UNKNOWN
