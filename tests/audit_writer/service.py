@@ -77,8 +77,11 @@ async def settled(broker: Broker, within: float = 15.0) -> None:
     """Every event is taken and acknowledged."""
 
     async def nothing_left() -> bool:
+        # A consumer hears of a stored message a moment after its publisher: nothing pending proves nothing.
+        stored = (await broker.jetstream.stream_info(subjects.EVENTS)).state.last_seq
         info: ConsumerInfo = await broker.jetstream.consumer_info(subjects.EVENTS, subjects.AUDIT_WRITER)
-        return not info.num_pending and not info.num_ack_pending
+        done = info.ack_floor.stream_seq if info.ack_floor else 0
+        return done >= stored and not info.num_ack_pending
 
     await eventually("all decisions are settled", nothing_left, within)
 
