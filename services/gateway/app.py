@@ -78,10 +78,15 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
         tls = Tls(config, cluster, metrics, times)
         metrics.mirror_entries.set_function(lambda: len(mirrors.verdicts.verdicts))
 
+        async def report() -> None:
+            """Before the tenants are read, every policy would seem to name one that nobody serves."""
+            await mirrors.verdicts.tenants.ready.wait()
+            await report_conditions(cluster, mirrors.policies, mirrors.verdicts.tenant)
+
         async def lead() -> None:
             """What one gateway does for all."""
             async with asyncio.TaskGroup() as duties:
-                duties.create_task(report_conditions(cluster, mirrors.policies, mirrors.verdicts.tenant))
+                duties.create_task(report())
                 for duty in tls.duties():
                     duties.create_task(duty)
 
