@@ -23,6 +23,9 @@ __all__ = ["MAX_MESSAGE_BYTES", "Decoder", "M", "Message", "decode", "encode"]
 MAX_REASONS = 40
 """Findings kept of one evaluation, the stopping ones first; `reasons_total` tells how many there were."""
 
+MAX_WORKLOADS = 50
+"""Workloads named in one flip's event."""
+
 Utc = Annotated[datetime, msgspec.Meta(tz=True)]
 Tenant = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}(?!\n)$")]
 """Part of subjects and keys. To Python a `$` alone also stands before a last line break, hence the lookahead."""
@@ -118,6 +121,8 @@ class ScanPending(Message, frozen=True, kw_only=True, tag="moorgate.v1.scan-pend
     since: Utc
     next_look: Utc
     attempt: int = 1
+    begun: int = 0
+    """Times its work was begun since anything came of it: a message that kills its worker shows itself here."""
 
 
 class ScanError(Message, frozen=True, kw_only=True, tag="moorgate.v1.scan-error"):
@@ -131,6 +136,8 @@ class ScanError(Message, frozen=True, kw_only=True, tag="moorgate.v1.scan-error"
     attempt: int
     since: Utc
     until: Utc
+    begun: int = 0
+    """As in `ScanPending`."""
 
 
 ScanState = ScanPending | ScanError
@@ -253,6 +260,58 @@ class AdmissionDecided(Message, frozen=True, kw_only=True, tag="moorgate.v1.admi
     message: str = ""
 
 
+class FlipCause(StrEnum):
+    """What turned a verdict."""
+
+    FEED = "feed"
+    """New findings (or corrected ones) about the same image under the same bundle."""
+    BUNDLE = "bundle"
+    """The bundle's content has changed."""
+    POLICY = "policy"
+    """Another bundle or tenant judges the image now: an ImagePolicy, or the tenant's active bundle, has changed."""
+    TAG = "tag"
+    """The tag means another image now."""
+
+
+class AffectedWorkload(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A workload that runs the image whose verdict has turned."""
+
+    kind: str
+    name: str
+    audit: str
+    """Name of its Audit, in the event's namespace."""
+
+
+class VerdictFlipped(Message, frozen=True, kw_only=True, tag="moorgate.v1.verdict-flipped"):
+    """What runs passes no longer, or passes again: once a flip, namespace and release."""
+
+    id: str
+    """The same whoever finds the flip, and however often."""
+    flipped_at: Utc
+    tenant: Tenant
+    image: str
+    """The normalised reference."""
+    digest: str
+    bundle_id: str
+    bundle_hash: str = ""
+    policy: str | None = None
+    """The ImagePolicy in force; None: the process defaults."""
+    revision: int
+    """Of the verdict that turned, in its bucket."""
+    result: Result
+    cause: FlipCause
+    namespace: str
+    release: str
+    fake_release: bool = False
+    workloads: tuple[AffectedWorkload, ...] = ()
+    """At most `MAX_WORKLOADS`; `workloads_total` tells how many there are."""
+    workloads_total: int = 0
+    new_reasons: tuple[Reason, ...] = ()
+    """Findings that were not there before; after a flip to pass those that stopped it and are gone."""
+    reasons_total: int = 0
+    failing_since: Utc | None = None
+
+
 class DeadLetter(Message, frozen=True, kw_only=True, tag="moorgate.v1.dead-letter"):
     """A message that no repetition would help, kept with the reason."""
 
@@ -272,4 +331,5 @@ VERDICT: "Decoder[Verdict]" = msgspec.json.Decoder(Verdict)
 SCAN_STATE: "Decoder[ScanPending | ScanError]" = msgspec.json.Decoder(ScanPending | ScanError)
 TENANT_RECORD: "Decoder[TenantRecord]" = msgspec.json.Decoder(TenantRecord)
 ADMISSION_DECIDED: "Decoder[AdmissionDecided]" = msgspec.json.Decoder(AdmissionDecided)
+VERDICT_FLIPPED: "Decoder[VerdictFlipped]" = msgspec.json.Decoder(VerdictFlipped)
 DEAD_LETTER: "Decoder[DeadLetter]" = msgspec.json.Decoder(DeadLetter)

@@ -21,6 +21,7 @@ RUNNING = "moorgate_running"
 SCAN_SUBJECTS = "moorgate.v1.scan.*.*.*"
 EVENT_SUBJECTS = "moorgate.v1.event.>"
 DECISION_SUBJECTS = "moorgate.v1.event.decision.*"
+FLIP_SUBJECTS = "moorgate.v1.event.verdict.*"
 DEAD_SUBJECTS = "moorgate.v1.dead.>"
 
 AUDIT_WRITER = "audit-writer"
@@ -66,6 +67,16 @@ def running_key(namespace: str, digest: str) -> str:
 def decision_subject(namespace: str) -> str:
     """Where the decisions on a namespace's workloads are published."""
     return f"moorgate.v1.event.decision.{namespace}"
+
+
+def flip_subject(result: str) -> str:
+    """Where it is published that a verdict has turned to `pass` or `fail`."""
+    return f"moorgate.v1.event.verdict.{result}"
+
+
+def notifier_durable(target: str) -> str:
+    """The durable of one target of notifications: a target that is down delays no other."""
+    return f"notify-{target}"
 
 
 def dead_subject(what: str) -> str:

@@ -26,11 +26,13 @@ from hypothesis import strategies as st
 from shared import contracts
 from shared.contracts import (
     Action,
+    AffectedWorkload,
     AdmissionDecided,
     ContainerKind,
     DeadLetter,
     Decoder,
     ErrorClass,
+    FlipCause,
     ImageDecision,
     Message,
     Mode,
@@ -44,6 +46,7 @@ from shared.contracts import (
     ScanRequest,
     TenantRecord,
     Verdict,
+    VerdictFlipped,
     decode,
     encode,
 )
@@ -69,6 +72,7 @@ DECODERS: dict[type[Message], Decoder[Any]] = {
     ScanError: contracts.SCAN_STATE,
     TenantRecord: contracts.TENANT_RECORD,
     AdmissionDecided: contracts.ADMISSION_DECIDED,
+    VerdictFlipped: contracts.VERDICT_FLIPPED,
     DeadLetter: contracts.DEAD_LETTER,
     RunningDigest: msgspec.json.Decoder(RunningDigest),
 }
@@ -103,7 +107,7 @@ SAMPLES: dict[str, Message] = {
         reasons_total=57,
         unmapped=True,
     ),
-    "moorgate.v1.scan-pending-1": ScanPending(
+    "moorgate.v1.scan-pending-2": ScanPending(
         tenant="team-a",
         image=IMAGE,
         bundle_id="strict",
@@ -112,8 +116,9 @@ SAMPLES: dict[str, Message] = {
         since=START,
         next_look=later(5),
         attempt=3,
+        begun=2,
     ),
-    "moorgate.v1.scan-error-1": ScanError(
+    "moorgate.v1.scan-error-2": ScanError(
         tenant="team-a",
         image=IMAGE,
         bundle_id="strict",
@@ -122,6 +127,7 @@ SAMPLES: dict[str, Message] = {
         attempt=2,
         since=START,
         until=later(30),
+        begun=1,
     ),
     "moorgate.v1.tenant-2": TenantRecord(
         tenant="team-a",
@@ -174,6 +180,29 @@ SAMPLES: dict[str, Message] = {
         digest=DIGEST,
         images=("docker.io/library/nginx:1.27", f"docker.io/library/nginx@{DIGEST}"),
         seen_at=START,
+    ),
+    "moorgate.v1.verdict-flipped-1": VerdictFlipped(
+        id="5d41402abc4b2a76b9719d911017c592",
+        flipped_at=START,
+        tenant="team-a",
+        image=IMAGE,
+        digest=DIGEST,
+        bundle_id="strict",
+        bundle_hash="9f86d081",
+        policy="strict-shops",
+        revision=42,
+        result=Result.FAIL,
+        cause=FlipCause.FEED,
+        namespace="shop",
+        release="web",
+        fake_release=True,
+        workloads=(
+            AffectedWorkload(kind="ReplicaSet", name="web-5cd466fccb", audit="replicaset-web-5cd466fccb"),
+        ),
+        workloads_total=3,
+        new_reasons=(REASON,),
+        reasons_total=57,
+        failing_since=START,
     ),
     "moorgate.v1.dead-letter-1": DeadLetter(
         what="scan",
