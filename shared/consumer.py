@@ -5,13 +5,14 @@
     Unavailable                stop pulling, hold the delivery by in_progress until a probe succeeds
     Permanent, undecodable     dead letter first, then term
     anything else              a bug: logged with its trace, nak'ed, given up after `BUG_DELIVERIES`
-    cancelled (stop)           left unacknowledged: it comes again after the ack wait, or at once to another
+    cancelled (stop)           given back at once, for another worker
 
 A handler must bear the same delivery twice: an ack can be lost, and a worker can die before it.
 """
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Generic
@@ -32,7 +33,10 @@ FETCH_TIMEOUT = 5.0
 """Seconds one pull request waits for a message. One message a request: larger batches stall in nats-py 2.16."""
 
 BUG_DELIVERIES = 5
-"""Deliveries after which a message that meets a bug is given up: it may be the message."""
+"""Times that a message meets a bug in one process before it is given up: it may be the message."""
+
+MAX_BUGS_REMEMBERED = 10_000
+"""Messages whose bugs are counted at once; beyond, all counts begin anew."""
 
 BUG_DELAY = 5.0
 """Seconds until a message that met a bug is tried again."""
@@ -92,6 +96,7 @@ class Consumer(Generic[M]):
         self._work = work
         self._open = asyncio.Event()
         self._open.set()
+        self._bugs: Counter[int] = Counter()
         self._log = logs.logger("consumer").bind(what=work.what, durable=work.durable)
 
     async def run(self) -> None:
@@ -157,14 +162,27 @@ class Consumer(Generic[M]):
             await message.nak(delay=error.delay)
         except Permanent as error:
             await self._bury(message, delivery, str(error))
+        except asyncio.CancelledError:
+            if self._broker.is_connected:
+                await message.nak()
+            raise
         except Exception as error:  # noqa: BLE001  a bug in a handler must not end the loop
             self._log.exception("delivery_hit_a_bug")
-            if delivery.number >= BUG_DELIVERIES:
-                await self._bury(message, delivery, f"bug: {type(error).__name__}: {error}")
-            else:
-                await message.nak(delay=BUG_DELAY)
+            await self._met_a_bug(message, delivery, f"bug: {type(error).__name__}: {error}")
         else:
+            self._bugs.pop(delivery.sequence, None)
             await message.ack()
+
+    async def _met_a_bug(self, message: Msg, delivery: Delivery, reason: str) -> None:
+        """Deliveries alone do not count: a message that is put off is delivered many times."""
+        if len(self._bugs) >= MAX_BUGS_REMEMBERED:
+            self._bugs.clear()
+        self._bugs[delivery.sequence] += 1
+        if self._bugs[delivery.sequence] >= BUG_DELIVERIES:
+            await self._bury(message, delivery, reason)
+            del self._bugs[delivery.sequence]
+        else:
+            await message.nak(delay=BUG_DELAY)
 
     async def _handle(self, decoded: M, delivery: Delivery) -> None:
         """Run the handler; while a neighbour is away, wait for it and run it again."""
@@ -190,12 +208,19 @@ class Consumer(Generic[M]):
         task = asyncio.ensure_future(work)
         try:
             while not (await asyncio.wait({task}, timeout=self._work.ack_wait / 3))[0]:
-                await message.in_progress()
+                await self._renew(message)
             await task
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
+
+    async def _renew(self, message: Msg) -> None:
+        """NATS being away is no reason to end the work: at worst somebody else does it again."""
+        try:
+            await message.in_progress()
+        except nats.errors.Error as error:
+            self._log.debug("ack_wait_not_renewed", error=str(error))
 
     async def _bury(self, message: Msg, delivery: Delivery, reason: str) -> None:
         """Dead letter first, then term: dying between the two leaves two letters, never none."""

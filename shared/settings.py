@@ -41,19 +41,16 @@ NOT_YET = {
         "OUTBOX_DIR": "",
         "DECISION_DURABILITY": "",
         "ON_UNRECORDED": "",
-        "TENANTS_FILE": "",
         "NOTIFICATIONS_LISTEN": "",
         "NOTIFICATIONS_CERT_FILE": "",
         "NOTIFICATIONS_KEY_FILE": "",
         "NOTIFICATIONS_SECRET": "",
         "NOTIFICATIONS_SECRET_FILE": "",
         "RESCAN_INTERVAL": "",
-        "NOTIFY_FILE": "",
         "REPORTS": "off",
         "PAGE_LISTEN": "",
         "PAGE_CERT_FILE": "",
         "PAGE_KEY_FILE": "",
-        "BOOTSTRAP_FILE": "",
     }.items()
 }
 """Names that are kept for what is not built, with the one value that is true already. Ignoring them would lie."""
@@ -95,6 +92,12 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(…)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -139,7 +142,9 @@ class Environment:
         """A list separated by commas."""
         return tuple(word.strip() for word in self.text(name, default).split(",") if word.strip())
 
-    def duration(self, name: str, default: str, *, minimum: float = 0.0) -> float:
+    def duration(
+        self, name: str, default: str, *, minimum: float = 0.0, maximum: float | None = None
+    ) -> float:
         """Seconds; written as in Go (`90s`, `6h`)."""
         value = self.text(name, default)
         try:
@@ -148,6 +153,8 @@ class Environment:
             raise self._bad(name, "a duration such as 90s, 15m or 6h") from None
         if seconds < minimum:
             raise self._bad(name, f"at least {timedelta(seconds=minimum)}")
+        if maximum is not None and seconds > maximum:
+            raise self._bad(name, f"at most {timedelta(seconds=maximum)}")
         return seconds
 
     def integer(self, name: str, default: int, *, minimum: int = 1) -> int:

@@ -1,18 +1,21 @@
 """What Moorgate keeps in JetStream, said once: `moorgate streams apply` makes it, services check it.
 
 Services never create streams: they wait for what is missing and say so. The lanes of the tenants are
-the exception (the scanner makes their durables when a tenant appears).
+the exception (the scanner makes their durables when a tenant appears), and the targets of notifications (the
+audit-writer makes theirs).
 """
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
+    DeliverPolicy,
     DiscardPolicy,
     RetentionPolicy,
     StorageType,
@@ -31,6 +34,13 @@ MAX_ACK_PENDING = 100_000
 
 MARKER_TTL = 60 * 60
 """Seconds an expiry marker lives: longer than any mirror stays away without reading everything anew."""
+
+NOTIFIER_ACK_WAIT = 30.0
+"""Seconds until a notification whose sender died is sent by another: a call takes at most half of that."""
+
+NOTIFIER_INACTIVE = 7 * 86400.0
+"""Seconds until the durable of a target that no replica knows any more is removed: by then the stream has dropped
+whatever it was waiting for."""
 
 _HOUR, _DAY = 3600.0, 86400.0
 _MIB = 1 << 20
@@ -115,6 +125,66 @@ def lane_consumer(lane: subjects.Lane, tenant: str) -> ConsumerConfig:
     )
 
 
+def notifier_consumer(target: str, *, in_order: bool) -> ConsumerConfig:
+    """One target of notifications, from the first flip after it was made.
+
+    Nobody deletes it: two replicas may have different files while they are exchanged. It goes by itself
+    once nobody has pulled for `NOTIFIER_INACTIVE`.
+
+    `in_order`: nothing is delivered before what came before it is settled, however long that is put off.
+    """
+    return ConsumerConfig(
+        durable_name=subjects.notifier_durable(target),
+        filter_subject=subjects.FLIP_SUBJECTS,
+        deliver_policy=DeliverPolicy.NEW,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=NOTIFIER_ACK_WAIT,
+        max_deliver=-1,
+        max_ack_pending=1 if in_order else MAX_ACK_PENDING,
+        inactive_threshold=NOTIFIER_INACTIVE,
+    )
+
+
+async def make_notifier(broker: Broker, target: str, *, in_order: bool) -> None:
+    """The target's durable, once the streams are there; an existing one goes on where it is. Raises `Unavailable`."""
+    await wait_for_streams(broker, subjects.EVENTS, subjects.DEAD)
+    consumer = notifier_consumer(target, in_order=in_order)
+    with _naming(f"{subjects.EVENTS}/{consumer.durable_name}"):
+        await broker.jetstream.add_consumer(subjects.EVENTS, consumer)
+
+
+class Backlog(NamedTuple):
+    """What lies in one tenant's lane."""
+
+    waiting: int
+    """Requests that nobody has looked at yet."""
+    put_off: int
+    """Requests taken or given back with a delay."""
+
+
+async def lane_backlog(broker: Broker, lane: subjects.Lane, tenant: str) -> Backlog:
+    """How much lies in a lane. Raises `Unavailable`."""
+    durable = subjects.lane_durable(lane, tenant)
+    with _naming(f"{subjects.SCANS}/{durable}", "cannot be read"):
+        info = await broker.jetstream.consumer_info(subjects.SCANS, durable)
+    return Backlog(waiting=info.num_pending or 0, put_off=info.num_ack_pending or 0)
+
+
+async def make_lane(broker: Broker, lane: subjects.Lane, tenant: str) -> None:
+    """The durable of a tenant's lane. Raises `Unavailable`."""
+    with _naming(f"{subjects.SCANS}/{subjects.lane_durable(lane, tenant)}"):
+        await broker.jetstream.add_consumer(subjects.SCANS, lane_consumer(lane, tenant))
+
+
+async def remove_lane(broker: Broker, lane: subjects.Lane, tenant: str) -> None:
+    """The tenant is gone: its lane's durable, and what waits there. Raises `Unavailable`."""
+    durable = subjects.lane_durable(lane, tenant)
+    with _naming(f"{subjects.SCANS}/{durable}", "cannot be removed"):
+        with suppress(nats.js.errors.NotFoundError):
+            await broker.jetstream.delete_consumer(subjects.SCANS, durable)
+        await broker.jetstream.purge_stream(subjects.SCANS, subject=subjects.lane_subjects(lane, tenant))
+
+
 async def apply(broker: Broker, replicas: int) -> list[str]:
     """Create or update everything; gives the names, in order. Idempotent, safe at every upgrade.
 
@@ -134,11 +204,11 @@ async def apply(broker: Broker, replicas: int) -> list[str]:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def _naming(name: str, what: str = "cannot be made") -> Iterator[None]:
     try:
         yield
     except (nats.js.errors.Error, nats.errors.Error, TimeoutError) as error:
-        raise Unavailable("nats", f"{name} cannot be made: {error}") from error
+        raise Unavailable("nats", f"{name} {what}: {type(error).__name__} {error}") from error
 
 
 async def wait_for_streams(broker: Broker, *names: str) -> None:

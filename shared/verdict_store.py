@@ -21,6 +21,9 @@ from shared.verdicts import StoredVerdict
 STATE_MEMORY = 600.0
 """Seconds a lapsed error state is kept: the next attempt grows its delay by the number it finds there."""
 
+ABANDONED_MEMORY = 24 * 3600.0
+"""Seconds that a scan which killed its workers is remembered: it would do so again."""
+
 
 class VerdictMirror:
     """Verdicts, scan states and tenants in memory; values that cannot be decoded count as absent."""
@@ -96,16 +99,17 @@ class VerdictBuckets:
         ttl = (verdict.known_until - now).total_seconds()
         return await self._verdicts.put(key, contracts.encode(verdict), ttl=ttl, over=over)
 
-    async def put_state(self, key: str, state: ScanState, now: datetime, over: int | None = None) -> None:
+    async def put_state(self, key: str, state: ScanState, now: datetime, over: int | None = None) -> int:
         """Write a scan state; pending lives for twice its delay, an error is remembered a while longer.
 
-        `over`: only if this is still the revision. Raises `Conflict` when it is not.
+        Gives the new revision. `over`: only if this is still the revision. Raises `Conflict` when it is not.
         """
         if isinstance(state, contracts.ScanPending):
             ttl = 2 * (state.next_look - now).total_seconds()
         else:
-            ttl = (state.until - now).total_seconds() + STATE_MEMORY
-        await self._states.put(key, contracts.encode(state), ttl=ttl, over=over)
+            memory = ABANDONED_MEMORY if state.begun else STATE_MEMORY
+            ttl = (state.until - now).total_seconds() + memory
+        return await self._states.put(key, contracts.encode(state), ttl=ttl, over=over)
 
     async def clear_state(self, key: str) -> None:
         """The scan is over: there is a verdict now."""
@@ -114,6 +118,10 @@ class VerdictBuckets:
     async def tenant(self, tenant: str) -> TenantRecord | None:
         """The tenant's record as last written by any scanner."""
         return _decoded(await self._tenants.get(tenant), contracts.TENANT_RECORD)
+
+    async def forget_tenant(self, tenant: str) -> None:
+        """The tenant is gone: policies that name it are broken from now on."""
+        await self._tenants.delete(tenant)
 
     async def put_tenant(self, record: TenantRecord, ttl: float) -> None:
         """Write which bundles are in force; forgotten after `ttl` seconds without news."""

@@ -2,7 +2,7 @@
 
     fresh                            counts; past two thirds of its fresh life a refresh is asked for
     stale fail                       still refuses, a refresh is asked for
-    stale pass of a digest           counts, a refresh is asked for
+    stale pass of a digest           counts, a refresh is asked for (one of no fresh life at all: as that of a tag)
     stale pass of a tag              its refresh is waited for like an unknown image; it counts, with a warning,
                                      only when nobody can be asked (stale-if-error, RFC 5861)
     of another bundle content        stale
@@ -95,7 +95,7 @@ def weigh(known: Known, now: datetime) -> Evidence:
     refresh = msgspec.structs.replace(found, ask=Ask.NO if state else Ask.REFRESH)
     if not _is_stale(known, verdict, now):
         return refresh if _is_ageing(verdict, now) else found
-    if verdict.result is Result.FAIL or not known.reference.is_mutable:
+    if verdict.result is Result.FAIL or (not known.reference.is_mutable and not _is_never_fresh(verdict)):
         return refresh
     if _nobody_can_answer(known, state):
         return msgspec.structs.replace(refresh, is_stale_pass=True)
@@ -153,12 +153,20 @@ def _has_moved(known: Known, state: ScanState | None) -> bool:
     """True where a scan under way has found another image behind the tag than the one judged."""
     if known.stored is None or not known.reference.is_mutable or not isinstance(state, ScanPending):
         return False
-    return state.digest not in {known.stored.verdict.digest, known.stored.verdict.list_digest}
+    return bool(state.digest) and state.digest not in {
+        known.stored.verdict.digest,
+        known.stored.verdict.list_digest,
+    }
 
 
 def _is_stale(known: Known, verdict: Verdict, now: datetime) -> bool:
     other_content = known.bundle_hash is not None and known.bundle_hash != verdict.bundle_hash
     return other_content or now >= verdict.fresh_until
+
+
+def _is_never_fresh(verdict: Verdict) -> bool:
+    """A lifetime of 0: every admission is to be scanned anew, also of a digest."""
+    return verdict.fresh_until <= verdict.evaluated_at
 
 
 def _is_ageing(verdict: Verdict, now: datetime) -> bool:

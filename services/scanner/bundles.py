@@ -2,20 +2,28 @@
 
 Who asks for a verdict resolves "no bundle named" by this record, and a verdict of another content hash
 is stale: so a bundle switched or edited in Anchore is in force everywhere within a minute. A verdict is
-labelled with the hash read *before* its evaluation: an edit in between makes it stale, never fresh.
+labelled with the content that was evaluated where the answer tells it, else with the hash read *before*:
+an edit in between makes it stale, never fresh.
+
+Several scanners of a tenant take turns: who finds that another has written since goes by that record and
+asks Anchore nothing. Whether Anchore answers is seen here too, for this goes on asking while scans do not.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import json
+import random
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
-from services.scanner.anchore_api import PolicyRecord
-from services.scanner.anchore_v1 import AnchoreV1
-from services.scanner.failures import ScanFailed, TryAgain
+from services.scanner.anchore import Anchore, Bundle
+from services.scanner.breaker import Breaker
+from services.scanner.failures import TryAgain
+from services.scanner.health import Health
 from shared import logs
 from shared.contracts import TenantRecord
 from shared.errors import MoorgateError, Unavailable
@@ -24,8 +32,11 @@ from shared.verdict_store import VerdictBuckets
 INTERVAL = 30.0
 """Seconds between two looks: with the mirrors' delay well within the minute that is promised."""
 
-RETRY = 2.0
-"""Seconds before the next try while Anchore does not answer: without a record nothing can be decided."""
+STAGGER = 3.0
+"""Seconds by which scanners' looks differ: the second to look finds what the first has written."""
+
+ALARM_PAUSE = 10.0
+"""Seconds between two looks that alarms cause: six a minute are enough to ask of anybody."""
 
 SHORTEST_LIFE = 10 * INTERVAL
 """Seconds the record lives at least: without it nobody can name a bundle, however short verdicts are known."""
@@ -34,16 +45,30 @@ _ADDED_BY_ANCHORE = frozenset({"active", "last_updated"})
 
 
 class Bundles:
-    """One tenant's bundles."""
+    """One tenant's bundles, and whether its Anchore answers."""
 
-    def __init__(self, tenant: str, anchore: AnchoreV1, buckets: VerdictBuckets, ttl: float) -> None:
-        """`ttl`: seconds the record outlives the last scanner, at least `SHORTEST_LIFE`."""
+    def __init__(
+        self,
+        tenant: str,
+        anchore: Anchore,
+        buckets: VerdictBuckets,
+        breaker: Breaker,
+        health: Health,
+        *,
+        ttl: float,
+        chosen: str | None = None,
+    ) -> None:
+        """`ttl`: seconds the record outlives the last scanner. `chosen`: the tenant's bundle, whichever is active."""
         self._tenant = tenant
         self._anchore = anchore
         self._buckets = buckets
+        self._breaker = breaker
+        self._health = health
+        self._chosen = chosen
         self._ttl = max(ttl, SHORTEST_LIFE)
-        self._hashes: dict[str, str] | None = None
-        self._read_at: datetime | None = None
+        self._record: TenantRecord | None = None
+        self._comparable: set[str] = set()
+        self._first_look = asyncio.Lock()
         self._alarm = asyncio.Event()
         self._log = logs.logger("bundles").bind(tenant=tenant)
 
@@ -52,42 +77,110 @@ class Bundles:
 
         Raises `ScanFailed`, `TryAgain`, `Unavailable` when nothing has been read yet and cannot be now.
         """
-        if self._hashes is None:
-            await self.refresh()
-        return (self._hashes or {}).get(bundle_id, "")
+        async with self._first_look:
+            if self._record is None:
+                self._breaker.must_be_closed()
+                await self._read()
+        return self._record.bundles.get(bundle_id, "") if self._record else ""
+
+    def hash_of_evaluated(self, bundle_id: str, content: Mapping[str, Any] | None, before: str) -> str:
+        """The label of a verdict: the hash of what was evaluated, if that can be told, else the one read `before`.
+
+        An evaluation's own copy counts only once it has been seen to equal the listed one: whether the two
+        are written alike is Anchore's business, and a hash that never matches would make every verdict stale.
+        """
+        evaluated = hash_of(content) if content else before
+        if evaluated == before:
+            self._comparable.add(bundle_id)
+            return before
+        self.look_soon()
+        return evaluated if bundle_id in self._comparable else before
 
     async def run(self) -> None:
         """Keep the record until cancelled."""
+        is_alarmed = False
         while True:
-            self._alarm.clear()
-            try:
-                await self.refresh()
-                pause = INTERVAL
-            except MoorgateError as error:
-                self._log.warning("bundles_not_read", error=str(error))
-                await self._note_away()
-                pause = RETRY
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._alarm.wait(), pause)
-                await asyncio.sleep(RETRY)  # an alarm a second must not become a look a second
+            pause = await self._look(is_regular=not is_alarmed)
+            if self._breaker.is_open:  # an alarm would say nothing new
+                await asyncio.sleep(pause)
+                self._alarm.clear()
+                is_alarmed = False
+                continue
+            if is_alarmed:
+                rest = min(pause, ALARM_PAUSE)
+                await asyncio.sleep(rest)
+                pause -= rest
+            is_alarmed = await self._wait_for_alarm(pause)
 
     def look_soon(self) -> None:
-        """A scan met no answer: whether Anchore is away should be known before the next regular look."""
+        """A scan met no answer, or another content: what is true should be known before the next regular look."""
         self._alarm.set()
 
-    async def refresh(self) -> None:
+    async def _wait_for_alarm(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._alarm.wait(), seconds)
+        is_alarmed = self._alarm.is_set()
+        self._alarm.clear()
+        return is_alarmed
+
+    async def _look(self, *, is_regular: bool) -> float:
+        """Read what there is to read; gives the seconds until the next look."""
+        in_doubt = self._breaker.is_open or not is_regular
+        try:
+            if not in_doubt and await self._is_anothers_turn():
+                return self._until_next()
+            await self._read()
+            await self._health.look(in_doubt=in_doubt)
+        except MoorgateError as error:
+            return await self._failed(error)
+        if self._breaker.is_open:
+            self._log.info("anchore_answers")
+        self._breaker.close()
+        return self._until_next()
+
+    async def _failed(self, error: MoorgateError) -> float:
+        """What no answer means, or one that is none; gives the seconds until the next look."""
+        self._log.warning("bundles_not_read", error=str(error))
+        if isinstance(error, Unavailable) and error.neighbour != "anchore":
+            return self._breaker.next_pause()
+        if isinstance(error, (Unavailable, TryAgain)):
+            self._breaker.open(str(error))
+        await self._note_away()
+        return self._breaker.next_pause()
+
+    async def _is_anothers_turn(self) -> bool:
+        """Whether another scanner has read since we have: then its record is ours."""
+        record = await self._buckets.tenant(self._tenant)
+        if record is None or record.away_since or (self._record and record.read_at == self._record.read_at):
+            return False
+        if self._record is None or datetime.now(UTC) - record.read_at > timedelta(seconds=INTERVAL):
+            return False
+        self._adopt(record)
+        return True
+
+    def _until_next(self) -> float:
+        """Seconds until the record should be read again; by the record's own age, which clocks may get wrong."""
+        age = (datetime.now(UTC) - self._record.read_at).total_seconds() if self._record else INTERVAL
+        return INTERVAL - min(INTERVAL, max(0.0, age)) + random.uniform(0, STAGGER)  # noqa: S311  no secret
+
+    async def _read(self) -> None:
         """Read and write once. Raises `ScanFailed`, `TryAgain`, `Unavailable`, `Permanent`."""
         found = await self._anchore.bundles()
+        active = next((each.bundle_id for each in found if each.is_active), None)
         record = TenantRecord(
             tenant=self._tenant,
-            active_bundle_id=next((each.policy_id for each in found if each.active), None),
-            bundles={each.policy_id: content_hash(each) for each in found},
+            active_bundle_id=self._chosen or active,
+            bundles={each.bundle_id: content_hash(each) for each in found},
             read_at=datetime.now(UTC),
         )
-        if record.bundles != self._hashes:
-            self._log.info("bundles_read", active=record.active_bundle_id, bundles=len(found))
         await self._buckets.put_tenant(record, self._ttl)
-        self._hashes, self._read_at = record.bundles, record.read_at
+        self._adopt(record)
+
+    def _adopt(self, record: TenantRecord) -> None:
+        if self._record is None or record.bundles != self._record.bundles:
+            self._log.info("bundles_read", active=record.active_bundle_id, bundles=len(record.bundles))
+            self._comparable.clear()
+        self._record = record
 
     async def _note_away(self) -> None:
         """Say in the record that nobody can be asked, unless another scanner has read it since."""
@@ -102,21 +195,16 @@ class Bundles:
             self._log.warning("away_not_noted", error=str(error))
 
     def _is_read_by_another(self, record: TenantRecord) -> bool:
-        is_ours = self._read_at is not None and record.read_at <= self._read_at
+        is_ours = self._record is not None and record.read_at <= self._record.read_at
         return not is_ours and datetime.now(UTC) - record.read_at < 2 * timedelta(seconds=INTERVAL)
 
-    async def probe(self) -> bool:
-        """Whether Anchore answers a real question again."""
-        try:
-            await self._anchore.bundles()
-        except (ScanFailed, TryAgain, Unavailable):
-            return False
-        return True
+
+def content_hash(bundle: Bundle) -> str:
+    """Hash of what the bundle says."""
+    return hash_of(bundle.content)
 
 
-def content_hash(record: PolicyRecord) -> str:
-    """Hash of what the bundle says, without what Anchore adds when it is activated or stored again."""
-    content = {
-        name: value for name, value in (record.policybundle or {}).items() if name not in _ADDED_BY_ANCHORE
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def hash_of(content: Mapping[str, Any]) -> str:
+    """Hash without what Anchore adds when a bundle is activated or stored again."""
+    kept = {name: value for name, value in content.items() if name not in _ADDED_BY_ANCHORE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

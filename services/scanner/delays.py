@@ -1,5 +1,7 @@
 """How long to wait before looking again: numbers in, seconds out."""
 
+import random
+
 FIRST_LOOK, LONGEST_LOOK = 1.0, 30.0
 """Seconds between looks at an analysis under way."""
 
@@ -12,12 +14,27 @@ FIRST_ERROR, LONGEST_ERROR = 15.0, 300.0
 _MAX_STEPS = 20
 
 MAX_TRIES = 5
-"""Deliveries that an inner error of Anchore may take before it counts as Anchore being unavailable."""
+"""Times that an inner error of Anchore is met before it counts as Anchore being unavailable."""
+
+LOOKS_PER_SECOND = 20.0
+"""Looks at analyses under way, a tenant: while thousands are, each waits its turn, and new images do not wait for them."""
+
+LONGEST_TURN = 300.0
+"""Seconds between two looks at one analysis, however many there are."""
+
+JITTER = 0.1
+"""Part of a delay by which it varies: what was put off together comes back one by one."""
 
 
-def until_next_look(attempt: int) -> float:
-    """1, 1.5, 2.3, 3.4, 5.1 … 25.6, then 30 seconds each."""
-    return min(LONGEST_LOOK, FIRST_LOOK * GROWTH ** min(attempt - 1, _MAX_STEPS))
+def until_next_look(attempt: int, put_off: int = 0) -> float:
+    """1, 1.5, 2.3, 3.4, 5.1 … 25.6, then 30 seconds each; longer where `put_off` others want their look too."""
+    own = min(LONGEST_LOOK, FIRST_LOOK * GROWTH ** min(attempt - 1, _MAX_STEPS))
+    return max(own, min(LONGEST_TURN, put_off / LOOKS_PER_SECOND))
+
+
+def jittered(seconds: float) -> float:
+    """A little more or less."""
+    return seconds * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  no secret
 
 
 def error_life(attempt: int) -> float:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from services.scanner.anchore_api import Evaluation, EvaluationResult, GateResult, ImageRecord
+from services.scanner.anchore import Evaluation, Image
 from services.scanner.failures import ScanFailed
 from shared.contracts import MAX_REASONS, ErrorClass, Reason, Result, ScanRequest, Verdict
 
@@ -44,8 +44,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 def verdict(
     request: ScanRequest,
-    image: ImageRecord,
-    evaluation: Evaluation,
+    image: Image,
+    found: Evaluation,
     *,
     bundle_hash: str,
     is_mutable: bool,
@@ -55,26 +55,21 @@ def verdict(
 ) -> Verdict:
     """The verdict; `now` is when the reference was resolved.
 
-    Raises `ScanFailed` for a status nobody knows, and for a pass without detail: whether a mapping matched
-    stands there.
+    Raises `ScanFailed` for a pass that does not tell whether a mapping matched: nobody knows what it is worth.
     """
-    result = _result(evaluation)
-    if result is Result.PASS and evaluation.detail.result is None:
+    if found.result is Result.PASS and found.is_mapped is None:
         text = "the check passes without the detail that was asked for"
         raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
-    detail = evaluation.detail.result or EvaluationResult()
-    unmapped = result is Result.PASS and _is_unmapped(detail)
-    if unmapped:
-        result = Result(rules.on_unmapped.value)
-    reasons = [_unmapped(result)] if unmapped else _reasons(detail)
-    reasons.sort(key=lambda reason: _ORDER.get(reason.action, 2))
+    is_unmapped = found.result is Result.PASS and not found.is_mapped
+    result = Result(rules.on_unmapped.value) if is_unmapped else found.result
+    reasons = [_unmapped(result)] if is_unmapped else sorted(found.reasons, key=_severity)
     lifetimes = rules.lifetimes
     fresh = lifetimes.passed if result is Result.PASS else lifetimes.failed
     fresh = min(fresh, lifetimes.tag) if is_mutable else fresh
     return Verdict(
         tenant=request.tenant,
         image=request.image,
-        digest=image.image_digest,
+        digest=image.digest,
         list_digest=image.list_digest,
         bundle_id=request.bundle_id,
         bundle_hash=bundle_hash,
@@ -82,24 +77,16 @@ def verdict(
         evaluated_at=now,
         fresh_until=now + timedelta(seconds=fresh),
         known_until=now + timedelta(seconds=max(fresh, lifetimes.known)),
-        failing_since=_failing_since(result, image.image_digest, previous, now),
-        reasons=tuple(reasons[:MAX_REASONS]),
+        failing_since=_failing_since(result, image.digest, previous, now),
+        reasons=tuple(_cut(reason) for reason in reasons[:MAX_REASONS]),
         reasons_total=len(reasons),
-        unmapped=unmapped,
+        unmapped=is_unmapped,
     )
 
 
-def _result(evaluation: Evaluation) -> Result:
-    try:
-        return Result(evaluation.status.lower())
-    except ValueError:
-        raise ScanFailed(
-            ErrorClass.ANCHORE_NOT_UNDERSTOOD, f"the check's status is {evaluation.status!r}"
-        ) from None
-
-
-def _is_unmapped(detail: EvaluationResult) -> bool:
-    return detail.matched_mapping_rule is False and not detail.matched_whitelisted_images_rule
+def _severity(reason: Reason) -> int:
+    """What stops stands first: the rest may be cut off."""
+    return _ORDER.get(reason.action, 2)
 
 
 def _unmapped(result: Result) -> Reason:
@@ -108,35 +95,14 @@ def _unmapped(result: Result) -> Reason:
     return Reason(gate="bundle", trigger="mappings", action=action, text=text)
 
 
-def _reasons(detail: EvaluationResult) -> list[Reason]:
-    if detail.final_action_reason == "blacklisted":
-        rule = detail.matched_blacklisted_images_rule
-        name = rule.get("name", "") if isinstance(rule, dict) else ""
-        text = f"the image is on the bundle's list of refused images ({name})"
-        return [Reason(gate="bundle", trigger="blacklisted_images", action="stop", text=text[:MAX_TEXT])]
-    is_whitelisted = detail.final_action_reason == "whitelisted"
-    return [
-        reason
-        for each in detail.result.values()
-        if isinstance(each, GateResult)
-        for row in each.result.rows
-        if (
-            reason := _reason(dict(zip(each.result.header, row, strict=False)), is_whitelisted=is_whitelisted)
-        )
-    ]
-
-
-def _reason(row: dict[str, object], *, is_whitelisted: bool) -> Reason | None:
-    """One row of the table; rows that lead to nothing (`go`) are left out."""
-    action = str(row.get("Gate_Action", "")).lower()
-    if action == "go" or is_whitelisted or row.get("Whitelisted"):
-        return None
+def _cut(reason: Reason) -> Reason:
+    """However much Anchore says: a verdict stays below the limit of a message."""
     return Reason(
-        gate=str(row.get("Gate", ""))[:MAX_NAME],
-        trigger=str(row.get("Trigger", ""))[:MAX_NAME],
-        action=action[:MAX_NAME],
-        text=str(row.get("Check_Output", ""))[:MAX_TEXT],
-        trigger_id=str(row.get("Trigger_Id", ""))[:MAX_ID],
+        gate=reason.gate[:MAX_NAME],
+        trigger=reason.trigger[:MAX_NAME],
+        action=reason.action[:MAX_NAME],
+        text=reason.text[:MAX_TEXT],
+        trigger_id=reason.trigger_id[:MAX_ID],
     )
 
 

@@ -8,16 +8,19 @@ only over the revision read at the start, and Anchore takes the same calls again
 analysis: the delivery is given back with a growing delay.
 """
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from services.scanner import delays, evaluation
-from services.scanner.anchore_api import Evaluation, ImageRecord
-from services.scanner.anchore_v1 import AnchoreV1
+from services.scanner import attempts, delays, evaluation
+from services.scanner.anchore import ANALYSIS_FAILED, ANALYZED, UNDER_WAY, Anchore, Evaluation, Image
+from services.scanner.attempts import Known
 from services.scanner.bundles import Bundles
 from services.scanner.evaluation import Rules
 from services.scanner.failures import NotAnalyzed, ScanFailed, TryAgain
+from services.scanner.health import Health
+from services.scanner.looks import Looks
 from services.scanner.metrics import ScannerMetrics
 from shared import images, logs
 from shared.consumer import Delivery
@@ -26,32 +29,25 @@ from shared.errors import BadImage, Conflict, Permanent, Retryable, Unavailable
 from shared.images import ImageReference
 from shared.verdict_store import VerdictBuckets
 
-ANALYZED, ANALYSIS_FAILED = "analyzed", "analysis_failed"
 NO_ANSWER = "Anchore gave no answer"
 """All that whoever creates a Pod is told: addresses and time-outs are for the scanner's log."""
 
-UNDER_WAY = frozenset({"not_analyzed", "analyzing"})
-
-
-class _Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What the buckets say when a scan begins."""
-
-    verdict: Verdict | None
-    revision: int
-    state: ScanState | None
-    state_revision: int
+MAX_STUMBLES_REMEMBERED = 10_000
+"""Keys whose inner errors are counted at once; beyond, all counts begin anew."""
 
 
 class Worker:
-    """Scans for one tenant."""
+    """Scans for one tenant in one lane."""
 
     def __init__(
         self,
         *,
         tenant: str,
-        anchore: AnchoreV1,
+        anchore: Anchore,
         buckets: VerdictBuckets,
         bundles: Bundles,
+        health: Health,
+        looks: Looks,
         rules: Rules,
         pending_limit: float,
         metrics: ScannerMetrics,
@@ -61,9 +57,12 @@ class Worker:
         self._anchore = anchore
         self._buckets = buckets
         self._bundles = bundles
+        self._health = health
+        self._looks = looks
         self._rules = rules
         self._pending_limit = timedelta(seconds=pending_limit)
         self._metrics = metrics
+        self._stumbles: Counter[str] = Counter()
         self._log = logs.logger("worker")
 
     async def scan(self, request: ScanRequest, delivery: Delivery) -> None:
@@ -72,63 +71,85 @@ class Worker:
             raise Permanent(f"a request of tenant {request.tenant} in the lane of {self._tenant}")
         reference = _reference(request)
         with (
+            self._looks.turn(is_look=delivery.number > 1),
             logs.bind(key=request.key, image=request.image),
             self._metrics.scan_duration.labels("scan").time(),
         ):
-            verdict, revision = await self._buckets.verdict(request.key)
-            if verdict is not None and revision > request.seen:
-                self._note("answered")
-                return
-            state, state_revision = await self._buckets.state(request.key)
-            known = _Known(verdict=verdict, revision=revision, state=state, state_revision=state_revision)
             try:
-                await self._scan(request, reference, known, delivery)
+                await self._answer(request, reference, delivery)
             except Conflict as conflict:  # another scanner has written the state since: look at it anew
                 raise Retryable(str(conflict), delay=delays.FIRST_LOOK) from conflict
 
-    async def _scan(
-        self, request: ScanRequest, reference: ImageReference, known: _Known, delivery: Delivery
-    ) -> None:
-        now = datetime.now(UTC)
-        try:
-            bundle_hash = await self._bundles.content_hash(request.bundle_id)
-            image = await self._resolve(reference, known.state)
-            await self._must_be_analyzed(request, image, known, now)
-            found = await self._check(request, reference, image, known, now)
-            verdict = evaluation.verdict(
-                request,
-                image,
-                found,
-                bundle_hash=bundle_hash,
-                is_mutable=reference.is_mutable,
-                previous=known.verdict,
-                rules=self._rules,
-                now=now,
+    async def _answer(self, request: ScanRequest, reference: ImageReference, delivery: Delivery) -> None:
+        verdict, revision = await self._buckets.verdict(request.key)
+        if verdict is not None and revision > request.seen:
+            self._note("answered")
+            return
+        state, state_revision = await self._buckets.state(request.key)
+        known = Known(verdict=verdict, revision=revision, state=state, state_revision=state_revision)
+        if attempts.is_abandoned(known):
+            begun = attempts.MAX_BEGUN + 1
+            await self._put_error(
+                request, known, ErrorClass.ANCHORE_NOT_UNDERSTOOD, attempts.ABANDONED, begun
             )
-        except ScanFailed as error:
-            await self._put_error(request, known, error.error, str(error))
             return
-        except TryAgain as error:
-            await self._try_again(request, known, error, delivery)
-            return
-        except Unavailable as error:
-            if error.neighbour != "anchore":
-                raise
-            self._bundles.look_soon()
-            self._log.warning("anchore_unavailable", error=str(error))
-            await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, NO_ANSWER)
-            if _tries(known.state, delivery) > 1:
-                return  # Anchore answers its probe but not this: the image's own trouble, and no reason to wait
-            raise
-        await self._put_verdict(verdict, request.key, known)
+        if delivery.number > 1:
+            known = await self._count_attempt(request, known)
+        await self._scan(request, reference, known)
 
-    async def _resolve(self, reference: ImageReference, state: ScanState | None) -> ImageRecord:
+    async def _count_attempt(self, request: ScanRequest, known: Known) -> Known:
+        """Note that the work is begun again, before it is. Raises `Permanent` when it ends no worker any more."""
+        now = datetime.now(UTC)
+        marked = attempts.begun_again(request, known, now)
+        if marked.begun > attempts.MAX_BEGUN:
+            await self._put_error(
+                request, known, ErrorClass.ANCHORE_NOT_UNDERSTOOD, attempts.ABANDONED, marked.begun
+            )
+            raise Permanent(attempts.ABANDONED)
+        revision = await self._buckets.put_state(request.key, marked, now, over=known.state_revision)
+        return msgspec.structs.replace(known, state=marked, state_revision=revision)
+
+    async def _scan(self, request: ScanRequest, reference: ImageReference, known: Known) -> None:
+        try:
+            verdict = await self._judge(request, reference, known, datetime.now(UTC))
+        except ScanFailed as error:
+            self._stumbles.pop(request.key, None)
+            await self._put_error(request, known, error.error, str(error))
+        except TryAgain as error:
+            await self._try_again(request, known, error)
+        except Unavailable as error:
+            await self._no_answer(request, known, error)
+        else:
+            self._stumbles.pop(request.key, None)
+            await self._put_verdict(verdict, request.key, known)
+
+    async def _judge(
+        self, request: ScanRequest, reference: ImageReference, known: Known, now: datetime
+    ) -> Verdict:
+        """Ask Anchore. Raises `ScanFailed`, `TryAgain`, `Unavailable`, and `Retryable` for an analysis under way."""
+        hash_before = await self._bundles.content_hash(request.bundle_id)
+        image = await self._resolve(reference, known.state)
+        await self._must_be_analyzed(request, image, known, now)
+        found = await self._check(request, reference, image, known, now)
+        self._health.checked(image.digest, reference, request.bundle_id)
+        return evaluation.verdict(
+            request,
+            image,
+            found,
+            bundle_hash=self._bundles.hash_of_evaluated(request.bundle_id, found.content, hash_before),
+            is_mutable=reference.is_mutable,
+            previous=known.verdict,
+            rules=self._rules,
+            now=now,
+        )
+
+    async def _resolve(self, reference: ImageReference, state: ScanState | None) -> Image:
         """The image's record now.
 
         A pending one is looked at by its digest, which spares the registry; once it is analysed the tag is
         resolved afresh, for it may have moved meanwhile.
         """
-        if isinstance(state, ScanPending):
+        if isinstance(state, ScanPending) and state.digest != attempts.NOT_KNOWN:
             image = await self._anchore.image(state.digest)
             if image and (image.analysis_status != ANALYZED or not reference.is_mutable):
                 return image
@@ -137,12 +158,12 @@ class Worker:
         return image
 
     async def _must_be_analyzed(
-        self, request: ScanRequest, image: ImageRecord, known: _Known, now: datetime
+        self, request: ScanRequest, image: Image, known: Known, now: datetime
     ) -> None:
         if image.analysis_status in UNDER_WAY:
             await self._put_off(request, image, known, now)
         if image.analysis_status == ANALYSIS_FAILED:
-            raise ScanFailed(ErrorClass.ANALYSIS_FAILED, f"Anchore could not analyse {image.image_digest}")
+            raise ScanFailed(ErrorClass.ANALYSIS_FAILED, f"Anchore could not analyse {image.digest}")
         if image.analysis_status != ANALYZED:
             text = f"analysis status {image.analysis_status!r}"
             raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
@@ -151,41 +172,42 @@ class Worker:
         self,
         request: ScanRequest,
         reference: ImageReference,
-        image: ImageRecord,
-        known: _Known,
+        image: Image,
+        known: Known,
         now: datetime,
     ) -> Evaluation:
         try:
-            return await self._anchore.check(image.image_digest, reference, request.bundle_id)
+            return await self._anchore.check(image.digest, reference, request.bundle_id)
         except NotAnalyzed:
             await self._put_off(request, image, known, now)
             raise
 
-    async def _put_off(self, request: ScanRequest, image: ImageRecord, known: _Known, now: datetime) -> None:
+    async def _put_off(self, request: ScanRequest, image: Image, known: Known, now: datetime) -> None:
         """Write `pending` and give the delivery back. Always raises `Retryable`, `ScanFailed` or `Conflict`."""
         state = known.state
-        is_same = isinstance(state, ScanPending) and state.digest == image.image_digest
+        is_same = isinstance(state, ScanPending) and state.digest in {image.digest, attempts.NOT_KNOWN}
         since = state.since if state and is_same else now
         attempt = state.attempt + 1 if state and is_same else 1
         if now - since > self._pending_limit:
-            text = f"the analysis of {image.image_digest} takes longer than {self._pending_limit}"
+            text = f"the analysis of {image.digest} takes longer than {self._pending_limit}"
             raise ScanFailed(ErrorClass.ANALYSIS_TOO_SLOW, text)
-        delay = delays.until_next_look(attempt)
+        delay = self._looks.until_next(attempt)
         pending = ScanPending(
             tenant=request.tenant,
             image=request.image,
             bundle_id=request.bundle_id,
-            digest=image.image_digest,
+            digest=image.digest,
             list_digest=image.list_digest,
             since=since,
             next_look=now + timedelta(seconds=delay),
             attempt=attempt,
         )
         await self._buckets.put_state(request.key, pending, now, over=known.state_revision)
+        self._stumbles.pop(request.key, None)
         self._note("pending")
-        raise Retryable(f"{image.image_digest} is being analysed", delay=delay)
+        raise Retryable(f"{image.digest} is being analysed", delay=delay)
 
-    async def _put_verdict(self, verdict: Verdict, key: str, known: _Known) -> None:
+    async def _put_verdict(self, verdict: Verdict, key: str, known: Known) -> None:
         try:
             await self._buckets.put_verdict(key, verdict, datetime.now(UTC), over=known.revision)
         except Conflict:  # written since this scan began: that answer is the later one
@@ -195,16 +217,45 @@ class Worker:
             await self._buckets.clear_state(key)
         self._note(verdict.result.value)
 
-    async def _try_again(
-        self, request: ScanRequest, known: _Known, error: TryAgain, delivery: Delivery
-    ) -> None:
+    async def _try_again(self, request: ScanRequest, known: Known, error: TryAgain) -> None:
         """An inner error of Anchore: silently a few times, then an error state."""
-        tries = _tries(known.state, delivery)
+        tries = self._stumbled(request.key)
         if tries < delays.MAX_TRIES:
-            raise Retryable(str(error), delay=delays.until_next_look(tries))
+            if known.state and known.state.begun:  # this attempt has ended well
+                calm = msgspec.structs.replace(known.state, begun=0)
+                now = datetime.now(UTC)
+                await self._buckets.put_state(request.key, calm, now, over=known.state_revision)
+            raise Retryable(str(error), delay=delays.jittered(delays.until_next_look(tries)))
+        self._stumbles.pop(request.key, None)
         await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
 
-    async def _put_error(self, request: ScanRequest, known: _Known, error: ErrorClass, message: str) -> None:
+    async def _no_answer(self, request: ScanRequest, known: Known, error: Unavailable) -> None:
+        """Raises `error` for the consumer to wait, unless Anchore answers others and only this not."""
+        if error.neighbour != "anchore":
+            raise error
+        self._bundles.look_soon()
+        self._log.warning("anchore_unavailable", error=str(error))
+        is_first = self._stumbled(request.key) == 1
+        await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, NO_ANSWER)
+        if is_first:
+            raise error
+        self._stumbles.pop(request.key, None)
+
+    def _stumbled(self, key: str) -> int:
+        """Counts one more; gives how many times in a row nothing came of this key in this process."""
+        if len(self._stumbles) >= MAX_STUMBLES_REMEMBERED:
+            self._stumbles.clear()
+        self._stumbles[key] += 1
+        return self._stumbles[key]
+
+    async def _put_error(
+        self,
+        request: ScanRequest,
+        known: Known,
+        error: ErrorClass,
+        message: str,
+        begun: int = 0,
+    ) -> None:
         now = datetime.now(UTC)
         previous = known.state if isinstance(known.state, ScanError) else None
         attempt = previous.attempt + 1 if previous else 1
@@ -217,6 +268,7 @@ class Worker:
             attempt=attempt,
             since=previous.since if previous else now,
             until=now + timedelta(seconds=delays.error_life(attempt)),
+            begun=begun,
         )
         await self._buckets.put_state(request.key, scan_error, now, over=known.state_revision)
         self._note(error.value, message=message)
@@ -226,12 +278,6 @@ class Worker:
         self._log.info("scan", result=result, **facts)
 
 
-def _tries(state: ScanState | None, delivery: Delivery) -> int:
-    """Which try this is, from 1. Looks at an analysis are no tries."""
-    looks = state.attempt if isinstance(state, ScanPending) else 0
-    return max(1, delivery.number - looks)
-
-
 def _reference(request: ScanRequest) -> ImageReference:
     try:
         return images.parse(request.image)
@@ -239,14 +285,13 @@ def _reference(request: ScanRequest) -> ImageReference:
         raise Permanent(str(error)) from error
 
 
-def _must_belong(image: ImageRecord, reference: ImageReference) -> None:
+def _must_belong(image: Image, reference: ImageReference) -> None:
     """Anchore's answer is about what was asked: the digest asked for, or the tag."""
     if reference.digest:
-        if reference.digest not in {image.image_digest, image.list_digest}:
-            text = f"asked for {reference.digest}, Anchore answered with {image.image_digest}"
+        if reference.digest not in {image.digest, image.list_digest}:
+            text = f"asked for {reference.digest}, Anchore answered with {image.digest}"
             raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
         return
-    tags = {detail.fulltag for detail in image.image_detail or ()}
-    if str(reference) not in tags:
-        text = f"asked for {reference}, Anchore answered with {sorted(str(tag) for tag in tags)}"
+    if str(reference) not in image.tags:
+        text = f"asked for {reference}, Anchore answered with {sorted(image.tags)}"
         raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)

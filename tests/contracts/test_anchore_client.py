@@ -19,13 +19,16 @@ import yaml
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from services.scanner import anchore_api, anchore_v1, evaluation, worker
-from services.scanner.anchore_api import Evaluation, ImageRecord, PolicyRecord
-from services.scanner.anchore_v1 import AnchoreSettings, AnchoreV1, open_session
+from services.scanner import anchore, anchore_v1_api, evaluation
+from services.scanner.anchore import Bundle, Evaluation, Image
+from services.scanner.anchore_v1 import AnchoreV1
+from services.scanner.calls import Calls
 from services.scanner.evaluation import Lifetimes, OnUnmapped, Rules
 from services.scanner.failures import NotAnalyzed, ScanFailed, TryAgain
 from services.scanner.metrics import ScannerMetrics
+from shared import anchore as transport
 from shared import images
+from shared.anchore import AnchoreHttp, AnchoreSettings, open_session
 from shared.contracts import ScanRequest
 from shared.errors import Unavailable
 from shared.settings import Secret
@@ -231,7 +234,8 @@ async def client_of(
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         settings = AnchoreSettings(url=url, username="ada", password=Secret("pass:wörd"), account="team-a")
         async with open_session(settings) as session:
-            yield AnchoreV1(session, settings, ScannerMetrics(CollectorRegistry())), journal
+            calls = Calls(AnchoreHttp(session, settings), ScannerMetrics(CollectorRegistry()))
+            yield AnchoreV1(calls), journal
     finally:
         await runner.cleanup()
 
@@ -259,32 +263,35 @@ async def outcome(call: Awaitable[Any]) -> str:
         return _shown(await call)
     except ScanFailed as error:
         return f"ScanFailed {error.error.value}"
-    except (NotAnalyzed, TryAgain, Unavailable) as error:
+    except Unavailable:
+        return Unavailable.__name__
+    except (NotAnalyzed, TryAgain) as error:
         return type(error).__name__
 
 
 def _shown(answer: Any) -> str:
     if answer is None:
         return ABSENT
-    if isinstance(answer, ImageRecord):
-        tags = [str(detail.fulltag).partition("/")[2] for detail in answer.image_detail or ()]
-        short = f"{answer.image_digest[7:15]} {answer.list_digest[7:15]}"
+    if isinstance(answer, Image):
+        tags = [tag.partition("/")[2] for tag in answer.tags]
+        short = f"{answer.digest[7:15]} {answer.list_digest[7:15]}"
         return " ".join(["image", short, answer.analysis_status, *sorted(tags)])
     if isinstance(answer, Evaluation):
         return _judged(answer)
-    assert all(isinstance(each, PolicyRecord) for each in answer)
-    active = next((each.policy_id for each in answer if each.active), None)
+    assert all(isinstance(each, Bundle) for each in answer)
+    active = next((each.bundle_id for each in answer if each.is_active), None)
     return f"bundles active={active} of {len(answer)}"
 
 
 def _judged(found: Evaluation) -> str:
-    """The verdict with what stopped the image; the bare status where the record asked for no detail."""
-    if found.detail.result is None:
-        return found.status
+    """The verdict with what stopped the image; the bare result where the record asked for no detail."""
+    if found.is_mapped is None:
+        return found.result.value
     now = datetime.now(UTC)
+    digest = "sha256:" + "0" * 64
     verdict = evaluation.verdict(
-        ScanRequest(tenant="t", image="r.example/a:1", bundle_id=found.policy_id, asked_at=now),
-        ImageRecord(image_digest="sha256:" + "0" * 64, analysis_status="analyzed"),
+        ScanRequest(tenant="t", image="r.example/a:1", bundle_id="b", asked_at=now),
+        Image(digest=digest, list_digest=digest, analysis_status="analyzed"),
         found,
         bundle_hash="",
         is_mutable=True,
@@ -478,14 +485,14 @@ async def test_an_answer_without_end_is_not_read_to_its_end() -> None:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         await response.write(b"[]")  # what follows are blanks: cut anywhere it would be a list of no bundles
-        while sent < 20 * anchore_v1.MAX_ANSWER:
+        while sent < 20 * transport.MAX_ANSWER:
             await response.write(b" " * 65536)
             sent += 65536
         return response
 
     async with client_of(endless) as (client, _):
         assert await outcome(client.bundles()) == NOT_UNDERSTOOD
-    assert sent < 4 * anchore_v1.MAX_ANSWER
+    assert sent < 4 * transport.MAX_ANSWER
 
 
 async def test_an_answer_that_breaks_off_or_cannot_be_unpacked_is_no_answer() -> None:
@@ -503,8 +510,8 @@ async def test_an_answer_that_breaks_off_or_cannot_be_unpacked_is_no_answer() ->
 
 
 async def test_silence_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert anchore_v1.CALL_TIMEOUT == 30
-    monkeypatch.setattr(anchore_v1, "CALL_TIMEOUT", 0.2)
+    assert transport.CALL_TIMEOUT == 30
+    monkeypatch.setattr(transport, "CALL_TIMEOUT", 0.2)
 
     async def silent(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(60)
@@ -548,10 +555,9 @@ TYPES = {"str": "string", "bool": "boolean", "list": "array", "dict": "object"}
 @pytest.mark.parametrize(
     ("struct", "definition"),
     [
-        (anchore_api.ImageRecord, "AnchoreImage"),
-        (anchore_api.ImageDetail, "ImageDetail"),
-        (anchore_api.PolicyRecord, "PolicyBundleRecord"),
-        (anchore_api.EngineError, "ApiErrorResponse"),
+        (anchore_v1_api.ImageRecord, "AnchoreImage"),
+        (anchore_v1_api.ImageDetail, "ImageDetail"),
+        (anchore_v1_api.PolicyRecord, "PolicyBundleRecord"),
     ],
 )
 def test_fields_are_described(
@@ -564,13 +570,13 @@ def test_fields_are_described(
             continue
         said = described[field.encode_name]
         expected = said.get("type", "object")  # a reference: bundles and details are objects
-        names = re.findall(r"str|bool|list|dict|ErrorDetail", str(field.type))
+        names = re.findall(r"str|bool|list|dict", str(field.type))
         assert expected in {TYPES.get(name, "object") for name in names}, field.encode_name
 
 
 def test_the_analysis_has_the_described_states_and_no_other(description: dict[str, Any]) -> None:
     described = description["definitions"]["AnchoreImage"]["properties"]["analysis_status"]["enum"]
-    assert {*worker.UNDER_WAY, worker.ANALYZED, worker.ANALYSIS_FAILED} == set(described)
+    assert {*anchore.UNDER_WAY, anchore.ANALYZED, anchore.ANALYSIS_FAILED} == set(described)
 
 
 async def test_what_is_asked_is_described(description: dict[str, Any]) -> None:
@@ -619,7 +625,7 @@ def _must_fit(body: dict[str, Any], definition: str, definitions: dict[str, Any]
     ],
 )
 def test_the_tag_that_anchore_knows_an_image_by(image: str, tag: str) -> None:
-    assert anchore_v1.full_tag(images.parse(image)) == tag
+    assert anchore.full_tag(images.parse(image)) == tag
 
 
 @needs_recordings

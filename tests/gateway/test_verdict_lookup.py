@@ -270,9 +270,9 @@ async def test_an_error_state_ends_the_wait_and_nobody_asks(world: World) -> Non
 
 async def test_a_stale_pass_of_a_tag_waits_for_its_refresh_and_one_of_a_digest_does_not(world: World) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
-    await world.known(fresh_until=past)
+    await world.known(evaluated_at=past - timedelta(hours=1), fresh_until=past)
     pinned = f"nginx@{DIGEST}"
-    await world.known(pinned, fresh_until=past)
+    await world.known(pinned, evaluated_at=past - timedelta(hours=1), fresh_until=past)
     assert await asyncio.wait_for(world.outcome(pinned), LONG / 2) is Outcome.PASS
     assert await world.outcome(within=SHORT) is Outcome.PENDING
     seen = {request.image: request.seen for request in await world.requests()}

@@ -16,8 +16,9 @@ GOOD = {
 
 def test_little_must_be_set() -> None:
     loaded = config.load(GOOD)
-    [(tenant, anchore)] = loaded.tenants.items()
-    assert (tenant, anchore.username, anchore.password.reveal()) == ("default", "admin", "s3cret-p4ss")
+    [(name, tenant)] = loaded.tenants.read().items()
+    anchore = tenant.anchore
+    assert (name, anchore.username, anchore.password.reveal()) == ("default", "admin", "s3cret-p4ss")
     assert anchore.url == "http://anchore-api:8228"
     assert (anchore.ca_file, anchore.skip_verify, anchore.account) == (None, False, None)
     lifetimes = loaded.rules.lifetimes
@@ -57,6 +58,7 @@ def test_times_to_live_may_be_nothing() -> None:
         ("MOORGATE_TAG_TTL", "soon", "duration"),
         ("MOORGATE_KNOWN_TTL", "0", "at least"),
         ("MOORGATE_PENDING_LIMIT", "half an hour", "duration"),
+        ("MOORGATE_PENDING_LIMIT", "2h", "at most 0:50:00"),
         ("MOORGATE_ON_UNMAPPED", "deny", "pass, fail"),
         ("MOORGATE_METRICS_LISTEN", "9090", "host:port"),
         ("MOORGATE_LOG_LEVEL", "loud", "one of"),
@@ -107,7 +109,7 @@ def test_the_password_may_come_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("from-a-file\n")
     settings = {"MOORGATE_ANCHORE_URL": "https://a", "MOORGATE_ANCHORE_PASSWORD_FILE": str(file)}
-    assert config.load(settings).tenants["default"].password.reveal() == "from-a-file"
+    assert config.load(settings).tenants.fixed["default"].anchore.password.reveal() == "from-a-file"
     with pytest.raises(BadSetting, match="keep one"):
         config.load({**GOOD, **settings})
 

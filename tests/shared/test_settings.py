@@ -260,7 +260,7 @@ def refusal(read: Callable[[], object]) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("TENANTS_FILE", "/tenants"), ("CLUSTER", "none"), ("REPORTS", "on")]
+    ("name", "value"), [("POLICIES_FILE", "/policies"), ("CLUSTER", "none"), ("REPORTS", "on")]
 )
 def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^MOORGATE_{name} has no effect in this version"):

@@ -26,11 +26,6 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     analysis_status: str
     image_detail: list[ImageDetail] | None = None
 
-    @property
-    def list_digest(self) -> str:
-        """The manifest list's digest; the image's own for a single manifest."""
-        return self.parent_digest or self.image_digest
-
 
 class PolicyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A policy bundle as GET /policies lists it."""
@@ -69,6 +64,8 @@ class EvaluationDetail(msgspec.Struct, frozen=True, kw_only=True):
     """`{}` when no detail was asked for."""
 
     result: EvaluationResult | None = None
+    policy: dict[str, Any] | None = None
+    """The bundle as it was evaluated."""
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,25 +80,6 @@ CheckAnswer = list[dict[str, dict[str, list[Evaluation]]]]
 """`[{digest: {fulltag: [evaluation]}}]`, keyed by the platform's digest."""
 
 
-class ErrorDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """Machine-readable part of the Engine's own errors."""
-
-    error_codes: list[str] = []
-
-
-class EngineError(msgspec.Struct, frozen=True, kw_only=True):
-    """The Engine's own error shape; schema validation and 401 have others."""
-
-    message: str = ""
-    detail: ErrorDetail | str | None = None
-
-    @property
-    def codes(self) -> list[str]:
-        """Such as `REGISTRY_IMAGE_NOT_FOUND`; mostly empty."""
-        return self.detail.error_codes if isinstance(self.detail, ErrorDetail) else []
-
-
 IMAGES = msgspec.json.Decoder(list[ImageRecord])
 POLICIES = msgspec.json.Decoder(list[PolicyRecord])
 CHECK = msgspec.json.Decoder(CheckAnswer)
-ERROR = msgspec.json.Decoder(EngineError)

@@ -1,0 +1,192 @@
+"""One tenant's scanner, and all of them side by side as the tenants' file says.
+
+Each tenant has its own connections, breaker, bounds, workers and two lanes, so that one tenant's outage or slowness
+delays nobody else. The file is looked at every few seconds: a new tenant begins, a changed one begins anew, of one
+that is gone the lanes and the record are removed. A file that cannot be used changes nothing but a warning.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from services.scanner.breaker import Breaker
+from services.scanner.bundles import Bundles
+from services.scanner.calls import Calls
+from services.scanner.config import ScannerConfig
+from services.scanner.detection import client
+from services.scanner.guard import CallSlots, GuardedAnchore
+from services.scanner.health import Health
+from services.scanner.looks import Looks
+from services.scanner.metrics import ScannerMetrics
+from services.scanner.worker import Worker
+from shared import contracts, logs, streams, subjects
+from shared.anchore import AnchoreHttp, open_session
+from shared.broker import Broker
+from shared.consumer import Consumer, Work
+from shared.errors import BadSetting, Unavailable
+from shared.lifecycle import background
+from shared.subjects import Lane
+from shared.tenants import Tenant
+from shared.verdict_store import VerdictBuckets
+
+RELOAD = 5.0
+"""Seconds between two looks at the file: a kubelet itself takes up to a minute to bring a changed Secret."""
+
+RETRY = 1.0
+"""Seconds before NATS is asked again for a lane that it refused."""
+
+
+class _Running(NamedTuple):
+    tenant: Tenant
+    trust: bytes
+    """Content of the CA file: it may be replaced under its name."""
+    task: "asyncio.Task[None]"
+
+
+class Tenants:
+    """Everything this process scans."""
+
+    def __init__(self, config: ScannerConfig, broker: Broker, metrics: ScannerMetrics) -> None:
+        self._config = config
+        self._source = config.tenants
+        self._broker = broker
+        self._metrics = metrics
+        self._running: dict[str, _Running] = {}
+        self._log = logs.logger("tenants")
+
+    async def run(self) -> None:
+        """Scan until cancelled. Raises `BadSetting` for tenants that cannot be used at the start."""
+        async with asyncio.TaskGroup() as group:
+            await self._adopt(group, self._source.read())
+            while self._source.path:
+                await asyncio.sleep(RELOAD)
+                if (found := await asyncio.to_thread(self._read)) is not None:
+                    await self._adopt(group, found)
+            await asyncio.Event().wait()
+
+    def _read(self) -> Mapping[str, Tenant] | None:
+        """The tenants as they are now; None where the file cannot be used."""
+        try:
+            found = self._source.read()
+        except BadSetting as error:
+            self._metrics.degraded.labels("tenants").set(1)
+            self._log.warning("tenants_not_read", error=str(error), then="the tenants stay as they are")
+            return None
+        self._metrics.degraded.labels("tenants").set(0)
+        return found
+
+    async def _adopt(self, group: asyncio.TaskGroup, wanted: Mapping[str, Tenant]) -> None:
+        trust = {name: _trust(tenant) for name, tenant in wanted.items()}
+        for name, running in list(self._running.items()):
+            if name not in wanted:
+                await self._stop(name)
+                await self._forget(name)
+            elif (running.tenant, running.trust) != (wanted[name], trust[name]):
+                await self._stop(name)
+        for name in wanted.keys() - self._running.keys():
+            task = group.create_task(
+                run_tenant(name, wanted[name], self._config, self._broker, self._metrics)
+            )
+            self._running[name] = _Running(wanted[name], trust[name], task)
+            self._log.info("scanning", tenant=name)
+
+    async def _stop(self, name: str) -> None:
+        task = self._running.pop(name).task
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def _forget(self, name: str) -> None:
+        """Of a tenant that is gone nothing is left to ask; a scanner with the old file makes it anew until it reloads."""
+        try:
+            for lane in Lane:
+                await streams.remove_lane(self._broker, lane, name)
+            await VerdictBuckets(self._broker).forget_tenant(name)
+        except Unavailable as error:
+            self._log.warning("tenant_not_forgotten", tenant=name, error=str(error))
+        else:
+            self._log.info("tenant_forgotten", tenant=name)
+
+
+async def run_tenant(
+    name: str, tenant: Tenant, config: ScannerConfig, broker: Broker, metrics: ScannerMetrics
+) -> None:
+    """Scan for one tenant until cancelled: its bundles' record, and for each lane a consumer."""
+    buckets = VerdictBuckets(broker)
+    breaker = Breaker()
+    slots = CallSlots(config.concurrency)
+    async with open_session(tenant.anchore) as session:
+        calls = Calls(AnchoreHttp(session, tenant.anchore), metrics)
+        anchore = client(tenant.anchore.api, calls)
+        health = Health(anchore)
+        ttl = config.rules.lifetimes.known
+        bundles = Bundles(name, anchore, buckets, breaker, health, ttl=ttl, chosen=tenant.bundle)
+        breaker.on_open(bundles.look_soon)
+        consume = partial(
+            _consume, breaker=breaker, concurrency=config.concurrency, broker=broker, metrics=metrics
+        )
+        lanes = []
+        for lane in Lane:
+            looks = Looks(broker, lane, name, workers=config.concurrency)
+            worker = Worker(
+                tenant=name,
+                anchore=GuardedAnchore(anchore, breaker, slots, lane),
+                buckets=buckets,
+                bundles=bundles,
+                health=health,
+                looks=looks,
+                rules=config.rules,
+                pending_limit=config.pending_limit,
+                metrics=metrics,
+            )
+            lanes += [looks.run(), consume(lane, name, worker)]
+        async with background(bundles.run(), *lanes):
+            await asyncio.Event().wait()
+
+
+async def _consume(
+    lane: Lane,
+    tenant: str,
+    worker: Worker,
+    *,
+    breaker: Breaker,
+    concurrency: int,
+    broker: Broker,
+    metrics: ScannerMetrics,
+) -> None:
+    """Work on one lane until cancelled; its durable is made first, and anew when it is lost."""
+    make_lane = partial(_make_lane, broker, lane, tenant)
+    await make_lane()
+    work = Work(
+        what="scan",
+        stream=subjects.SCANS,
+        durable=subjects.lane_durable(lane, tenant),
+        decoder=contracts.SCAN_REQUEST,
+        handle=worker.scan,
+        probe=breaker.lets_through,
+        concurrency=concurrency,
+        ack_wait=streams.ACK_WAIT,
+        mend=make_lane,
+    )
+    await Consumer(broker, metrics, work).run()
+
+
+async def _make_lane(broker: Broker, lane: Lane, tenant: str) -> None:
+    """The lane's durable, once the stream is there."""
+    while True:
+        await streams.wait_for_streams(broker, subjects.SCANS)
+        try:
+            await streams.make_lane(broker, lane, tenant)
+        except Unavailable as error:
+            logs.logger("tenants").warning("lane_not_made", error=str(error))
+            await asyncio.sleep(RETRY)
+        else:
+            return
+
+
+def _trust(tenant: Tenant) -> bytes:
+    path = tenant.anchore.ca_file
+    return Path(path).read_bytes() if path else b""
