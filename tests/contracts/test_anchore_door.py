@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from deploy.dev.anchore.__main__ import read_arguments
 from deploy.dev.anchore.faults import Fault
 from tests.support.anchore import Simulator, anchore, client, posted
 
@@ -163,3 +164,12 @@ async def test_it_runs_as_a_program_and_ends_at_sigterm() -> None:
         _, errors = await program.communicate()
     assert program.returncode == 0
     assert b"a simulator, not an Anchore Engine" in errors
+
+
+def test_every_setting_is_an_option_of_the_program() -> None:
+    webhooks = "general=http://a.example/?x=1,policy_eval=http://b.example"
+    options = f"--apis v2 --check-curve recorded --no-feeds-synced --preload {NGINX} --webhooks {webhooks}"
+    settings, preloaded = read_arguments(options.split())
+    assert (settings.apis, settings.check_curve, settings.feeds_synced) == (("v2",), "recorded", False)
+    assert settings.webhooks == {"general": "http://a.example/?x=1", "policy_eval": "http://b.example"}
+    assert preloaded == [NGINX]

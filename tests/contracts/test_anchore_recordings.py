@@ -19,7 +19,7 @@ from deploy.dev.anchore.simulator import Simulator
 from tests.support.interludes import Interlude, interludes
 from tests.support.recordings import FOLDER, PASSWORDS, PICKUP, Recording, catalogue, load
 
-ENGINE_CALLS = "the engine posts this to a webhook receiver; the simulator has no webhooks"
+ENGINE_CALLS = "the engine posts this to a webhook receiver; webhook records run the other way round"
 NO_WEBHOOK = "asks the engine to call a webhook; the simulator has none"
 STATIC = "a long static answer that nobody here reads"
 

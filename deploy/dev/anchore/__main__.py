@@ -14,7 +14,7 @@ from deploy.dev.anchore.settings import Settings
 from deploy.dev.anchore.simulator import Simulator
 
 
-def _parse(arguments: list[str]) -> tuple[Settings, list[str]]:
+def read_arguments(arguments: list[str]) -> tuple[Settings, list[str]]:
     """The settings, and the images to have analysed already; each setting is an option of its name."""
     defaults = Settings()
     parser = argparse.ArgumentParser(
@@ -25,6 +25,10 @@ def _parse(arguments: list[str]) -> tuple[Settings, list[str]]:
         flag = f"--{name.replace('_', '-')}"
         if isinstance(default, bool):
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default)
+        elif isinstance(default, tuple):
+            parser.add_argument(flag, type=_words, default=default, metavar="A,B")
+        elif isinstance(default, dict):
+            parser.add_argument(flag, type=_pairs, default=default, metavar="NAME=VALUE,…")
         else:
             kind = Path if isinstance(default, Path) else type(default)
             parser.add_argument(flag, type=kind, default=default)
@@ -34,6 +38,14 @@ def _parse(arguments: list[str]) -> tuple[Settings, list[str]]:
     known = vars(parser.parse_args(arguments))
     preloaded: list[str] = known.pop("preload")
     return Settings(**known), preloaded
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _pairs(text: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in text.split(","))
 
 
 async def _run(settings: Settings, preloaded: list[str]) -> None:
@@ -51,7 +63,7 @@ async def _run(settings: Settings, preloaded: list[str]) -> None:
 def main() -> int:
     """The exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    asyncio.run(_run(*_parse(sys.argv[1:])))
+    asyncio.run(_run(*read_arguments(sys.argv[1:])))
     return 0
 
 

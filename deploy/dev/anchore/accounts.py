@@ -5,7 +5,9 @@ such a space for any name that an admin puts into `x-anchore-account`, whether o
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from deploy.dev.anchore.evaluation.bundles import Judgement
 from deploy.dev.anchore.records import ImageRecord, PolicyRecord, Subscription, TagRecord
 from deploy.dev.anchore.wire import JsonObject, whole_seconds
 
@@ -67,14 +69,21 @@ class User:
         return [{"created_at": created, "type": "password", "value": "*" * len(self.password)}]
 
 
+class Result(NamedTuple):
+    """What an evaluation came to, and when it was computed."""
+
+    judgement: Judgement
+    shown: JsonObject
+    """As API v1 shows it; kept, since load tests ask for it again and again."""
+
+
 @dataclass(kw_only=True)
 class Evaluation:
     """One line of a tag's history of checks."""
 
     policy_id: str
-    status: str
     last: float
-    detail: JsonObject
+    result: Result
 
 
 @dataclass(kw_only=True)
@@ -90,7 +99,7 @@ class Space:
     registries: dict[str, JsonObject] = field(default_factory=dict)
     history: dict[tuple[str, str, str, str], Evaluation] = field(default_factory=dict)
     """By digest, tag, bundle and final action: the newest is moved on by each check."""
-    computed: dict[tuple[str, ...], JsonObject] = field(default_factory=dict)
+    computed: dict[tuple[str, ...], Result] = field(default_factory=dict)
     """Results by everything they depend on, as the policy engine caches them."""
     events: list[JsonObject] = field(default_factory=list)
 

@@ -6,7 +6,7 @@ hands it to the handler, which answers JSON or raises a Refusal.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from deploy.dev.anchore import schemas
@@ -20,6 +20,9 @@ SYSTEM = "system"
 
 NO_CONTENT = object()
 """Answered as 204."""
+
+EMPTY = object()
+"""Answered as 200 without a body."""
 
 
 @dataclass(kw_only=True)
@@ -41,6 +44,12 @@ class Call:
     def flag(self, name: str, *, default: bool = False) -> bool:
         """A boolean query parameter; the server has checked it."""
         return self.query.get(name, str(default)).lower() == "true"
+
+    def asked(self, parameters: dict[str, str] | None = None, body: Json = None) -> "Call":
+        """The same call in API v1's words: query parameters renamed, and another body."""
+        names = parameters or {}
+        query = {names.get(name, name): value for name, value in self.query.items()}
+        return replace(self, query=query, body=body)
 
 
 Handler = Callable[[Call], Json]
@@ -69,6 +78,11 @@ class Operation:
     integers: tuple[str, ...] = ()
     choices: tuple[tuple[str, tuple[str, ...], str], ...] = ()
     """Query parameters with fixed values: name, values, and the description that the refusal quotes."""
+
+    @property
+    def is_v2(self) -> bool:
+        """Whether it belongs to API v2, which says no in a shape of its own."""
+        return self.path.startswith(("/v2", "/(v2"))
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

@@ -1,8 +1,13 @@
 """What was called: by operation, and by operation and image. Tests assert on it that nobody asks more than needed."""
 
+import json
 from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 
 import msgspec
+
+from deploy.dev.anchore import references
+from deploy.dev.anchore.wire import JsonObject
 
 _KEPT = 10_000
 """Calls that the journal keeps; load tests make more."""
@@ -51,3 +56,24 @@ class Counters:
         for (operation, image), count in self.images.items():
             images.setdefault(image, {})[operation] = count
         return {"calls": dict(self.calls), "images": images, "most_concurrent": self.most_concurrent}
+
+
+def named_images(path: Mapping[str, str], query: Mapping[str, str], text: bytes) -> tuple[str, ...]:
+    """The images that a call is about, for counters and faults: digest, tag as written, tag in full."""
+    tag = query.get("tag") or query.get("fulltag") or query.get("full_tag")
+    try:
+        body = json.loads(text) if text else None
+    except ValueError:
+        body = None
+    named = [path.get("digest"), path.get("image_id"), tag, *_in_body(body if isinstance(body, dict) else {})]
+    written = [name for name in named if isinstance(name, str) and name]
+    in_full = [references.read_leniently(name).name for name in written if not name.startswith("sha256:")]
+    return tuple(dict.fromkeys([*written, *in_full]))
+
+
+def _in_body(body: JsonObject) -> Iterator[object]:
+    yield from (body.get("tag"), body.get("digest"))
+    source = body.get("source")
+    for inner in source.values() if isinstance(source, dict) else ():
+        if isinstance(inner, dict):
+            yield from (inner.get(name) for name in ("pullstring", "pull_string", "tag"))

@@ -1,9 +1,10 @@
 """`/simulator/…`: the door for tests that run the simulator as a program of its own. No part of Anchore's API, and open to all.
 
 GET /simulator answers the counters, POST /simulator/<command> takes one JSON object. Each command is a method of the
-world; a body that doesn't fit is 400 with the field at fault.
+world (`notify` and `deliver` answer how many deliveries were taken); a body that doesn't fit is 400 with the field at fault.
 """
 
+import inspect
 from collections.abc import Callable
 
 import msgspec
@@ -46,10 +47,11 @@ class Timed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Slowed(msgspec.Struct, forbid_unknown_fields=True):
-    """latency."""
+    """latency: a fixed time, or a curve by its name; neither takes the operation's curve away."""
 
-    seconds: float
+    seconds: float | None = None
     operation: str = "*"
+    curve: str | None = None
 
 
 class Advanced(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,6 +64,15 @@ class Stopped(msgspec.Struct, forbid_unknown_fields=True):
     """services: those that are down."""
 
     names: tuple[str, ...] = ()
+
+
+class Told(msgspec.Struct, forbid_unknown_fields=True):
+    """notify: a notification that is posted now, with a payload made up where none is given."""
+
+    kind: str
+    reference: str
+    account: str = "admin"
+    payload: dict[str, Json] | None = None
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,13 +97,15 @@ def _commands(world: World) -> dict[str, Command]:
             lambda body: world.set_vulnerabilities(body.reference, body.vulnerabilities),
         ),
         "analysis": (Timed, lambda body: _time(world, body)),
-        "latency": (Slowed, lambda body: world.set_latency(body.seconds, body.operation)),
+        "latency": (Slowed, lambda body: _slow(world, body)),
         "faults": (Fault, world.add_fault),
         "clear-faults": (Nothing, lambda _body: world.faults.pending.clear()),
         "reset-counters": (Nothing, lambda _body: world.counters.reset()),
         "clock": (Advanced, lambda body: world.engine.clock.advance(body.seconds)),
         "services": (Stopped, lambda body: world.stop_services(*body.names)),
         "look-again": (Nothing, lambda _body: world.look_again()),
+        "notify": (Told, lambda body: world.notify(body.kind, body.reference, body.account, body.payload)),
+        "deliver": (Nothing, lambda _body: world.deliver()),
     }
 
 
@@ -110,12 +123,19 @@ def install(app: web.Application, world: World) -> None:
         shape, perform = found
         try:
             body = msgspec.json.decode(await request.read() or b"{}", type=shape)
-            return _respond(200, perform(body))
+            answer = perform(body)
+            return _respond(200, await answer if inspect.isawaitable(answer) else answer)
         except (msgspec.DecodeError, LookupError, ValueError) as error:
             return _respond(400, {"error": str(error)})
 
     app.router.add_get("/simulator", show)
     app.router.add_post("/simulator/{command}", command)
+
+
+def _slow(world: World, body: Slowed) -> None:
+    world.set_curve(body.operation, body.curve)
+    if body.seconds is not None:
+        world.set_latency(body.seconds, body.operation)
 
 
 def _time(world: World, body: Timed) -> None:

@@ -14,7 +14,9 @@ from deploy.dev.anchore.analyzer import Analyzer
 from deploy.dev.anchore.catalogue import CatalogueFile, Registry, Vulnerability, load
 from deploy.dev.anchore.clock import Clock
 from deploy.dev.anchore.feeds import Feeds
-from deploy.dev.anchore.records import ANALYZED, ImageRecord, PolicyRecord, Subscription
+from deploy.dev.anchore.notifications import Notification, analysis_update
+from deploy.dev.anchore.outbox import Outbox
+from deploy.dev.anchore.records import ANALYZED, ImageRecord, PolicyRecord, Subscription, subscription_id
 from deploy.dev.anchore.settings import Settings
 from deploy.dev.anchore.wire import JsonObject, microseconds
 
@@ -39,6 +41,7 @@ class Engine:
         self.feeds = Feeds(file.feeds)
         self.directory = Directory()
         self.analyzer = Analyzer(settings, self.clock, self._analysis_finished)
+        self.outbox = Outbox(settings)
         self.down: set[str] = set()
         """Services that don't answer: policy_engine, catalog, simplequeue."""
         self.lingering: list[ImageRecord] = []
@@ -99,6 +102,27 @@ class Engine:
             if kind in wanted and not present.active:
                 present.active, present.updated = True, now
 
+    def is_watched(self, space: Space, tag: str, kind: str) -> bool:
+        """Whether somebody is to be told of it: there is a receiver, and the tag's subscription is active."""
+        if not self.outbox.is_read:
+            return False
+        found = space.subscriptions.get(subscription_id(space.account, tag, kind))
+        return found is not None and found.active
+
+    def notify(self, account: str, kind: str, payload: JsonObject) -> int:
+        """Put a notification into the outbox, for the next run; how many receivers it is for."""
+        known = self.directory.accounts.get(account)
+        now = self.clock.now()
+        notification = Notification(
+            kind=kind,
+            account=account,
+            email=known.email if known else None,
+            payload=payload,
+            created=now,
+            expires=now + self.settings.notification_retry_timeout,
+        )
+        return self.outbox.put(notification)
+
     def record_event(
         self, account: str, kind: str, resource: tuple[str, str | None], **event: object
     ) -> None:
@@ -127,6 +151,7 @@ class Engine:
     def _analysis_finished(self, record: ImageRecord, _moment: float) -> None:
         tags = [tag.reference.fulltag for tag in record.tags]
         if record.status == ANALYZED:
+            self._tell_analysis(record, tags)
             state = {"annotations": record.annotations, "imageDigest": record.image.digest}
             details = {
                 "annotations": record.annotations,
@@ -169,3 +194,9 @@ class Engine:
                 details={"msg": cause},
                 **told,
             )
+
+    def _tell_analysis(self, record: ImageRecord, tags: list[str]) -> None:
+        space = self.directory.space(record.account)
+        for tag in tags:
+            if self.is_watched(space, tag, "analysis_update"):
+                self.notify(record.account, "analysis_update", analysis_update(record, tag))

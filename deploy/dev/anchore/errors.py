@@ -1,8 +1,13 @@
 """The four shapes in which the real server says no, as exceptions.
 
 Its own (`detail`, `httpcode`, `message`), its schema validator's (application/problem+json), the plain text of a missing or
-wrong password, and a 500 that carries an inner error as a string in `message`.
+wrong password, and a 500 that carries an inner error as a string in `message`. API v2 has one shape for the first two
+(`in_v2`): it is the API description's; which `error_type`s there are is not said there, so the status' own name is used.
 """
+
+from http import HTTPStatus
+
+import msgspec
 
 from deploy.dev.anchore.wire import JsonObject, encode
 
@@ -49,6 +54,20 @@ def unauthorized() -> Refusal:
 def forbidden(domain: str, action: str) -> Refusal:
     """Authenticated, but not allowed to do this there."""
     return refused(403, f"Not authorized. Requires permissions: domain={domain} action={action} target=*")
+
+
+def in_v2(refusal: Refusal) -> Refusal:
+    """The same refusal as API v2 words it; texts stay as they are."""
+    if refusal.content_type not in {JSON, PROBLEM}:
+        return refusal
+    said: JsonObject = msgspec.json.decode(refusal.body)
+    is_problem = refusal.content_type == PROBLEM
+    body: JsonObject = {
+        "detail": {} if is_problem else said["detail"],
+        "error_type": HTTPStatus(refusal.status).phrase.replace(" ", ""),
+        "message": (said["detail"] or said["title"]) if is_problem else said["message"],
+    }
+    return Refusal(refusal.status, encode(body), JSON, refusal.headers)
 
 
 def image_not_found() -> Refusal:

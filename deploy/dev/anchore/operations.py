@@ -1,10 +1,12 @@
-"""The table of all operations that are simulated. A route that is not here is 404, as any unknown one.
+"""The table of all operations that are simulated, those of API v1 here and of API v2 in `operations_v2`. A route that is not here is 404, as any unknown one.
 
 Left out, for nobody here needs them: archives, imports, repositories, oauth, SBOMs, retrieved files, queries by package, and
 the long static answers (policy_spec, event_types).
 """
 
-from deploy.dev.anchore import schemas
+from collections.abc import Collection
+
+from deploy.dev.anchore import operations_v2, schemas
 from deploy.dev.anchore.api import (
     accounts,
     checks,
@@ -19,24 +21,31 @@ from deploy.dev.anchore.api import (
 )
 from deploy.dev.anchore.calls import SYSTEM, Operation, Operations
 
+APIS = ("v1", "v2")
+
 _STATES = ("not_analyzed", "analyzed", "analyzing", "analysis_failed")
 _STATUS = (("analysis_status", _STATES, "Filter by analysis_status value on the record."),)
 
 
-def table() -> Operations:
-    """Earlier rows win, so fixed paths stand before patterns."""
-    return Operations(
-        [
-            *_system(),
-            *_accounts(),
-            *_images(),
-            *_findings(),
-            *_policies(),
-            *_subscriptions(),
-            *_registries(),
-            *_events(),
-        ]
-    )
+def table(apis: Collection[str] = APIS) -> Operations:
+    """Earlier rows win, so fixed paths stand before patterns. A path of an API that isn't served is an unknown one."""
+    if not apis or not set(apis) <= set(APIS):
+        raise ValueError(f"apis must be some of {APIS}, not {tuple(apis)}")
+    rows = _rows() if "v1" in apis else []
+    return Operations([*rows, *(operations_v2.rows() if "v2" in apis else [])])
+
+
+def _rows() -> list[Operation]:
+    return [
+        *_system(),
+        *_accounts(),
+        *_images(),
+        *_findings(),
+        *_policies(),
+        *_subscriptions(),
+        *_registries(),
+        *_events(),
+    ]
 
 
 def _system() -> list[Operation]:

@@ -181,9 +181,7 @@ class Subscription:
     @property
     def subscription_id(self) -> str:
         """Not random: the same account, tag and kind have the same id at every engine."""
-        return hashlib.md5(
-            f"{self.account}+{self.key}+{self.kind}".encode(), usedforsecurity=False
-        ).hexdigest()
+        return subscription_id(self.account, self.key, self.kind)
 
     def show(self) -> JsonObject:
         """As GET /subscriptions answers it."""
@@ -197,3 +195,8 @@ class Subscription:
             "subscription_value": self.value,
             "userId": self.account,
         }
+
+
+def subscription_id(account: str, key: str, kind: str) -> str:
+    """A subscription's id, whether or not there is one."""
+    return hashlib.md5(f"{account}+{key}+{kind}".encode(), usedforsecurity=False).hexdigest()

@@ -20,87 +20,94 @@ _TYPES: dict[str, tuple[type, ...]] = {
 Schema = JsonObject
 
 
-def _object(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def object_of(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    """An object; other properties than these are let through."""
     return {"type": "object", "required": required, "properties": properties}
 
 
-def _array(items: Schema) -> Schema:
+def closed(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+    """An object; other properties than these are refused."""
+    return {**object_of(required, **properties), "additionalProperties": False}
+
+
+def array_of(items: Schema) -> Schema:
+    """Any number of them."""
     return {"type": "array", "items": items}
 
 
 STRING: Schema = {"type": "string"}
 NULLABLE_STRING: Schema = {"type": "string", "nullable": True}
 BOOLEAN: Schema = {"type": "boolean"}
-_NAME: Schema = {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9@.!#$+-=^_`~;]{1,126}[a-zA-Z0-9]$"}
+NAME: Schema = {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9@.!#$+-=^_`~;]{1,126}[a-zA-Z0-9]$"}
 _EMAIL_USER = r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 _EMAIL_HOST = r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-_BASE64: Schema = {"type": "string", "pattern": "^[a-zA-Z0-9+/=]+$"}
+BASE64: Schema = {"type": "string", "pattern": "^[a-zA-Z0-9+/=]+$"}
 
-_TAG_SOURCE = {**_object(("pullstring",), pullstring=STRING, dockerfile=_BASE64), "nullable": True}
+_TAG_SOURCE = {**object_of(("pullstring",), pullstring=STRING, dockerfile=BASE64), "nullable": True}
 _DIGEST_SOURCE = {
-    **_object(
+    **object_of(
         ("pullstring", "tag"),
         pullstring=STRING,
         tag=STRING,
         creation_timestamp_override=STRING,
-        dockerfile=_BASE64,
+        dockerfile=BASE64,
     ),
     "nullable": True,
 }
-IMAGE = _object(
-    dockerfile=_BASE64,
+IMAGE = object_of(
+    dockerfile=BASE64,
     digest=STRING,
     tag=STRING,
     created_at=STRING,
     image_type=STRING,
     annotations={"type": "object"},
-    source=_object(tag=_TAG_SOURCE, digest=_DIGEST_SOURCE),
+    source=object_of(tag=_TAG_SOURCE, digest=_DIGEST_SOURCE),
 )
 
-_IMAGE_REF = _object(("type", "value"), type={"enum": ("tag", "digest", "id")}, value=STRING)
-_SELECTION = _object(
+IMAGE_REF = object_of(("type", "value"), type={"enum": ("tag", "digest", "id")}, value=STRING)
+_SELECTION = object_of(
     ("name", "registry", "repository", "image"),
     id=STRING,
     name=STRING,
     registry=STRING,
     repository=STRING,
-    image=_IMAGE_REF,
+    image=IMAGE_REF,
 )
-_MAPPING = _object(
+_MAPPING = object_of(
     ("name", "registry", "repository", "image"),
     **_SELECTION["properties"],
     policy_id=STRING,
-    policy_ids=_array(STRING),
-    whitelist_ids=_array(STRING),
+    policy_ids=array_of(STRING),
+    whitelist_ids=array_of(STRING),
 )
-_RULE = _object(
+_RULE = object_of(
     ("gate", "trigger", "action"),
     id=STRING,
     gate=STRING,
     trigger=STRING,
     action={"enum": ("GO", "STOP", "WARN")},
-    params=_array(_object(("name", "value"), name=STRING, value=STRING)),
+    params=array_of(object_of(("name", "value"), name=STRING, value=STRING)),
 )
-_POLICY = _object(
-    ("id", "version"), id=STRING, name=STRING, comment=STRING, version=STRING, rules=_array(_RULE)
+_POLICY = object_of(
+    ("id", "version"), id=STRING, name=STRING, comment=STRING, version=STRING, rules=array_of(_RULE)
 )
-_ITEM = _object(("gate", "trigger_id"), id=STRING, gate=STRING, trigger_id=STRING, expires_on=STRING)
-_WHITELIST = _object(
-    ("id", "version"), id=STRING, name=STRING, version=STRING, comment=STRING, items=_array(_ITEM)
+_ITEM = object_of(("gate", "trigger_id"), id=STRING, gate=STRING, trigger_id=STRING, expires_on=STRING)
+_WHITELIST = object_of(
+    ("id", "version"), id=STRING, name=STRING, version=STRING, comment=STRING, items=array_of(_ITEM)
 )
-BUNDLE = _object(
+BUNDLE = object_of(
     ("id", "version", "policies", "mappings"),
     id=STRING,
     name=STRING,
     comment=STRING,
     version=STRING,
-    whitelists=_array(_WHITELIST),
-    policies=_array(_POLICY),
-    mappings=_array(_MAPPING),
-    whitelisted_images=_array(_SELECTION),
-    blacklisted_images=_array(_SELECTION),
+    whitelists=array_of(_WHITELIST),
+    policies=array_of(_POLICY),
+    mappings=array_of(_MAPPING),
+    whitelisted_images=array_of(_SELECTION),
+    blacklisted_images=array_of(_SELECTION),
 )
-POLICY_RECORD = _object(
+POLICY_RECORD = object_of(
     created_at=STRING,
     last_updated=STRING,
     policyId=STRING,
@@ -108,13 +115,15 @@ POLICY_RECORD = _object(
     userId=STRING,
     policybundle=BUNDLE,
 )
-ACCOUNT = _object(("name",), name=_NAME, email={"type": "string", "pattern": f"{_EMAIL_USER}@{_EMAIL_HOST}"})
-ACCOUNT_STATE = _object(state={"type": "string", "enum": ("enabled", "disabled")})
-USER = _object(("username", "password"), username=_NAME, password={"type": "string", "pattern": ".{6,128}$"})
-CREDENTIAL = _object(("type", "value"), type={"type": "string", "enum": ("password",)}, value=STRING)
-SUBSCRIPTION = _object(subscription_key=STRING, subscription_type=STRING, subscription_value=NULLABLE_STRING)
-SUBSCRIPTION_UPDATE = _object(active=BOOLEAN, subscription_value=NULLABLE_STRING)
-REGISTRY = _object(
+ACCOUNT = object_of(("name",), name=NAME, email={"type": "string", "pattern": f"{_EMAIL_USER}@{_EMAIL_HOST}"})
+ACCOUNT_STATE = object_of(state={"type": "string", "enum": ("enabled", "disabled")})
+USER = object_of(("username", "password"), username=NAME, password={"type": "string", "pattern": ".{6,128}$"})
+CREDENTIAL = object_of(("type", "value"), type={"type": "string", "enum": ("password",)}, value=STRING)
+SUBSCRIPTION = object_of(
+    subscription_key=STRING, subscription_type=STRING, subscription_value=NULLABLE_STRING
+)
+SUBSCRIPTION_UPDATE = object_of(active=BOOLEAN, subscription_value=NULLABLE_STRING)
+REGISTRY = object_of(
     registry=STRING,
     registry_name=STRING,
     registry_user=STRING,
@@ -153,12 +162,21 @@ def _faults_within(value: Json, schema: Schema, path: tuple[str, ...]) -> Faults
     for name in schema.get("required", ()):
         if name not in value:
             yield path, f"'{name}' is a required property"
-    for name, inner in schema.get("properties", {}).items():
+    known = schema.get("properties", {})
+    if schema.get("additionalProperties") is False and not value.keys() <= known.keys():
+        yield path, _surplus(sorted(value.keys() - known.keys()))
+    for name, inner in known.items():
         if name in value:
             yield from _faults(value[name], inner, (*path, name))
     if "items" in schema:
         for index, item in enumerate(value):
             yield from _faults(item, schema["items"], (*path, str(index)))
+
+
+def _surplus(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names)
+    verb = "was" if len(names) == 1 else "were"
+    return f"Additional properties are not allowed ({shown} {verb} unexpected)"
 
 
 def read_boolean(name: str, text: str) -> bool:

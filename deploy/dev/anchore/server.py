@@ -12,13 +12,23 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from deploy.dev.anchore import references, schemas
+from deploy.dev.anchore import schemas
 from deploy.dev.anchore.accounts import ADMIN, ENABLED, User
-from deploy.dev.anchore.calls import NO_CONTENT, SYSTEM, Call, Operation, Operations
-from deploy.dev.anchore.counters import Counters, Seen
+from deploy.dev.anchore.calls import EMPTY, NO_CONTENT, SYSTEM, Call, Operation, Operations
+from deploy.dev.anchore.counters import Counters, Seen, named_images
 from deploy.dev.anchore.engine import SERVICES, Engine
-from deploy.dev.anchore.errors import JSON, Refusal, bad_request, forbidden, problem, refused, unauthorized
+from deploy.dev.anchore.errors import (
+    JSON,
+    Refusal,
+    bad_request,
+    forbidden,
+    in_v2,
+    problem,
+    refused,
+    unauthorized,
+)
 from deploy.dev.anchore.faults import Faults, spoil
+from deploy.dev.anchore.latency import Latency
 from deploy.dev.anchore.traps import DELAY, Traps, is_new
 from deploy.dev.anchore.wire import NAME, Json, encode
 
@@ -33,8 +43,8 @@ class Server:
         self.engine = engine
         self.faults = Faults()
         self.counters = Counters()
-        self.latency: dict[str, float] = {}
-        """Seconds by operation, * for all others."""
+        self.latency = Latency()
+        self.latency.set_curve("check", engine.settings.check_curve or None)
         self._operations = operations
         self._traps = Traps(are_set=engine.settings.concurrency_traps)
 
@@ -52,13 +62,15 @@ class Server:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         operation, path = self._operations.find(request.method, request.path)
         text = await request.read()
-        images = _images(path, request.query.get("tag") or request.query.get("fulltag"), text)
+        images = named_images(path, request.query, text)
         status = 0
         try:
             response = await self._perform(operation, request, path, text, images)
             status = 0 if _is_dropped(request) else response.status
         except Refusal as refusal:
             status = refusal.status
+            if operation.is_v2:
+                raise in_v2(refusal) from refusal
             raise
         finally:
             user = _name_and_password(request)
@@ -77,7 +89,7 @@ class Server:
         text: bytes,
         images: tuple[str, ...],
     ) -> web.StreamResponse:
-        await asyncio.sleep(self.latency.get(operation.name, self.latency.get("*", 0.0)))
+        await self.latency.wait(operation.name)
         fault = self.faults.take(operation.name, images)
         if fault is not None and not fault.after:
             return await spoil(fault, request)
@@ -176,27 +188,11 @@ def _name_and_password(request: web.Request) -> tuple[str, str] | None:
     return (name, password) if colon else None
 
 
-def _images(path: dict[str, str], tag: str | None, text: bytes) -> tuple[str, ...]:
-    """The images that a call is about, for counters and faults: digest, tag as written, tag in full."""
-    named = [path.get("digest"), path.get("image_id"), tag]
-    try:
-        body = json.loads(text) if text else None
-    except ValueError:
-        body = None
-    if isinstance(body, dict):
-        source = body.get("source")
-        sources = source if isinstance(source, dict) else {}
-        named += [body.get("tag"), body.get("digest")]
-        named += [inner.get("pullstring") for inner in sources.values() if isinstance(inner, dict)]
-        named += [inner.get("tag") for inner in sources.values() if isinstance(inner, dict)]
-    written = [name for name in named if isinstance(name, str) and name]
-    in_full = [references.read_leniently(name).name for name in written if not name.startswith("sha256:")]
-    return tuple(dict.fromkeys([*written, *in_full]))
-
-
 def _respond(body: Json) -> web.Response:
     if body is NO_CONTENT:
         return web.Response(status=204)
+    if body is EMPTY:
+        return web.Response()
     return web.Response(body=encode(body), content_type=JSON)
 
 

@@ -46,7 +46,7 @@ class Simulator(World):
         self._port = self.settings.port
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._periodic: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -66,15 +66,18 @@ class Simulator(World):
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
         await self.listen()
-        self._watcher = asyncio.create_task(watch_tags(self.engine))
+        self._periodic = [
+            asyncio.create_task(watch_tags(self.engine)),
+            asyncio.create_task(self.postman.go_round()),
+        ]
         _log.info("%s: a simulator, not an Anchore Engine, at %s", NAME, self.url)
 
     async def stop(self) -> None:
         """Close the port and drop what is in hand."""
-        if self._watcher is not None:
-            self._watcher.cancel()
+        for task in self._periodic:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+                await task
         if self._runner is not None:
             await self._runner.cleanup()
 

@@ -1,4 +1,4 @@
-"""The image watcher: adds what a tag with an active tag_update subscription has moved to.
+"""The image watcher: adds what a tag with an active tag_update subscription has moved to, and has it told.
 
 Without such a subscription, or between two of its runs, the engine goes on answering the old digest for a re-pushed tag.
 """
@@ -9,6 +9,7 @@ from deploy.dev.anchore import references
 from deploy.dev.anchore.accounts import Space
 from deploy.dev.anchore.catalogue import RegistryError
 from deploy.dev.anchore.engine import Engine
+from deploy.dev.anchore.notifications import tag_update
 from deploy.dev.anchore.records import ImageRecord, TagRecord
 
 
@@ -40,6 +41,9 @@ def _look_at(engine: Engine, space: Space, fulltag: str) -> None:
     newest = space.newest_of(fulltag)
     if not newest or newest[0].image.digest == image.digest:
         return
+    told = tag_update(dict(newest[0].annotations), image.digest, [newest[0].image.digest])
+    if engine.outbox.is_read:
+        engine.notify(space.account, "tag_update", told)
     now = engine.clock.now()
     entry = TagRecord(reference=reference, created=now, updated=now, detected=now)
     known = space.images.get(image.digest)

@@ -17,12 +17,16 @@ from deploy.dev.anchore.catalogue import (
 from deploy.dev.anchore.clock import Clock
 from deploy.dev.anchore.counters import Counters
 from deploy.dev.anchore.engine import Engine
+from deploy.dev.anchore.examples import made_up
 from deploy.dev.anchore.faults import Fault, Faults
+from deploy.dev.anchore.notifications import KINDS, vuln_update
 from deploy.dev.anchore.operations import table
 from deploy.dev.anchore.records import ANALYZED, ImageRecord, TagRecord
 from deploy.dev.anchore.server import Server
 from deploy.dev.anchore.settings import Settings
 from deploy.dev.anchore.watcher import look_again
+from deploy.dev.anchore.webhooks import Postman
+from deploy.dev.anchore.wire import JsonObject
 
 
 class World:
@@ -36,7 +40,8 @@ class World:
     ) -> None:
         self.settings = settings or Settings()
         self.engine = Engine(self.settings, catalogue, clock)
-        self.server = Server(self.engine, table())
+        self.postman = Postman(self.engine)
+        self.server = Server(self.engine, table(self.settings.apis))
 
     @property
     def counters(self) -> Counters:
@@ -60,7 +65,11 @@ class World:
 
     def set_latency(self, seconds: float, operation: str = "*") -> None:
         """Every answer of the operation comes so much later; * for all that have no latency of their own."""
-        self.server.latency[operation] = seconds
+        self.server.latency.seconds[operation] = seconds
+
+    def set_curve(self, operation: str, curve: str | None) -> None:
+        """The more calls of the operation are in hand, the longer each takes; None: no longer so. Raises LookupError."""
+        self.server.latency.set_curve(operation, curve)
 
     def image(self, reference: str) -> Image:
         """What the registry says a reference names; raises LookupError."""
@@ -87,8 +96,19 @@ class World:
         return image
 
     def set_vulnerabilities(self, reference: str, findings: tuple[Vulnerability, ...]) -> None:
-        """As if a new feed had come: analysed images are judged by it at once."""
-        self.engine.vulnerabilities[self.image(reference).digest] = findings
+        """As if a new feed had come: analysed images are judged by it at once, and subscribers told."""
+        digest = self.image(reference).digest
+        known = [record for space in self.engine.directory.spaces.values() if (record := space.image(digest))]
+        before = [self.engine.findings(record) for record in known]
+        self.engine.vulnerabilities[digest] = findings
+        for record, former in zip(known, before, strict=True):
+            self._tell_findings(record, former)
+
+    def _tell_findings(self, record: ImageRecord, before: tuple[Vulnerability, ...]) -> None:
+        space, now = self.engine.directory.space(record.account), self.engine.findings(record)
+        for tag in (tag.reference.fulltag for tag in record.tags):
+            if now != before and self.engine.is_watched(space, tag, "vuln_update"):
+                self.engine.notify(record.account, "vuln_update", vuln_update(record, tag, before, now))
 
     def fail_analysis(self, reference: str, *, fails: bool = True) -> None:
         """From the next end of an analysis of this image on."""
@@ -127,6 +147,24 @@ class World:
     def look_again(self) -> None:
         """Run the image watcher now: active tag_update subscriptions are compared with the registry."""
         look_again(self.engine)
+
+    async def deliver(self) -> int:
+        """Post the notifications that wait, now; how many deliveries were taken."""
+        return await self.postman.deliver()
+
+    async def notify(
+        self, kind: str, reference: str, account: str = ADMIN, payload: JsonObject | None = None
+    ) -> int:
+        """Post a notification now, whatever has happened and whoever subscribed; how many receivers took it.
+
+        Without a payload it is made up of what is known of the tag's image. Raises LookupError for an unknown kind or image.
+        """
+        if kind not in KINDS:
+            raise LookupError(f"no such notification: {kind}; there are {sorted(KINDS)}")
+        if payload is None:
+            payload = made_up(self.engine, kind, reference, account)
+        self.engine.notify(account, kind, payload)
+        return await self.deliver()
 
     def stop_services(self, *names: str) -> None:
         """policy_engine, catalog: what needs them answers as the real engine does without them."""

@@ -1,7 +1,7 @@
 """Subscriptions: which tags are watched for what. Unknown ones are an empty list, not a 404.
 
-What a subscription would bring is not sent: the simulator has no webhooks. `tag_update` has an effect all the same: the image
-watcher adds what a watched tag has moved to.
+What an active one brings is told to webhooks, where there are any (`outbox`); `tag_update` also has the image watcher add what
+a watched tag has moved to.
 """
 
 from deploy.dev.anchore.calls import Call

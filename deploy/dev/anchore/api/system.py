@@ -115,5 +115,5 @@ def sync_feeds(call: Call) -> Json:
 
 
 def webhook_test(call: Call) -> Json:
-    """No webhook is ever configured here, which the real server answers with the bare name of the missing key."""
+    """Not simulated: answers as the real server does without that webhook, with the bare name of the missing key."""
     raise refused(500, f"'{call.path['kind']}'")

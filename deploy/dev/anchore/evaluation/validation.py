@@ -18,7 +18,7 @@ def problems_of(bundle: JsonObject) -> list[JsonObject]:
         thing for thing in (bundle, *_versioned_parts(bundle)) if thing.get("version") not in _VERSIONS
     ]
     if unsupported:
-        return [_version_problem(unsupported[0]["version"])]
+        return [version_problem(unsupported[0]["version"], _VERSIONS)]
     rules = [rule for policy in bundle["policies"] for rule in policy.get("rules") or []]
     found = [problem for rule in rules for problem in _rule_problems(rule)]
     return found or _missing_references(bundle)
@@ -32,10 +32,11 @@ def _problem(kind: str, details: str) -> JsonObject:
     return {"details": details, "problem_type": kind, "severity": "error"}
 
 
-def _version_problem(version: str) -> JsonObject:
+def version_problem(version: str, supported: list[str]) -> JsonObject:
+    """Said of a bundle, or of a part of it, in a format that isn't known."""
     text = (
-        f"Found version {version}, expected one of supported versions {_VERSIONS}. "
-        f'Detail:"Version not supported" (supported_versions={_VERSIONS},found_version={version})'
+        f"Found version {version}, expected one of supported versions {supported}. "
+        f'Detail:"Version not supported" (supported_versions={supported},found_version={version})'
     )
     return _problem("UnsupportedVersionError", text)
 
