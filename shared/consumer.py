@@ -81,14 +81,19 @@ class Work(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
     probe: Callable[[], Awaitable[bool]]
     """True once the neighbour that was away answers again."""
     concurrency: int
+    """Deliveries in work at once."""
     ack_wait: float
     """Seconds, as the durable has it; long work is renewed in time."""
     mend: Callable[[], Awaitable[None]] | None = None
     """Makes the durable anew (or waits for it) when it is gone, as after a lost store of NATS."""
 
 
+MAX_PULLS = 16
+"""Pull requests a consumer has open at most; more deliveries than that may be in work."""
+
+
 class Consumer(Generic[M]):
-    """`concurrency` tasks that pull from one durable."""
+    """Pulls from one durable and works on up to `concurrency` deliveries at once."""
 
     def __init__(self, broker: Broker, metrics: CommonMetrics, work: Work[M]) -> None:
         self._broker = broker
@@ -97,6 +102,7 @@ class Consumer(Generic[M]):
         self._open = asyncio.Event()
         self._open.set()
         self._bugs: Counter[int] = Counter()
+        self._room = asyncio.Semaphore(work.concurrency)
         self._log = logs.logger("consumer").bind(what=work.what, durable=work.durable)
 
     async def run(self) -> None:
@@ -106,8 +112,8 @@ class Consumer(Generic[M]):
             consumer=self._work.durable, stream=self._work.stream
         )
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._work.concurrency):
-                group.create_task(self._pull(subscription))
+            for _ in range(min(MAX_PULLS, self._work.concurrency)):
+                group.create_task(self._pull(subscription, group))
             if self._work.mend is not None:
                 group.create_task(self._keep_durable(self._work.mend))
 
@@ -131,19 +137,28 @@ class Consumer(Generic[M]):
         else:
             self._log.info("durable_mended")
 
-    async def _pull(self, subscription: JetStreamContext.PullSubscription) -> None:
+    async def _pull(self, subscription: JetStreamContext.PullSubscription, group: asyncio.TaskGroup) -> None:
         while not _is_cancelled():
             await self._open.wait()
-            try:
-                messages = await subscription.fetch(1, timeout=FETCH_TIMEOUT)
-            except TimeoutError:  # nothing to do; also nats.errors.TimeoutError
-                continue
-            except (nats.errors.Error, nats.js.errors.Error) as error:
-                self._log.warning("pull_failed", error=f"{type(error).__name__} {error}")
-                await asyncio.sleep(PROBE_WAIT)
-                continue
-            for message in messages:
-                await self._settle(message)
+            await self._room.acquire()
+            message = await self._fetch(subscription)
+            if message is None:
+                self._room.release()
+            else:
+                task = group.create_task(self._settle(message))
+                task.add_done_callback(lambda _: self._room.release())
+
+    async def _fetch(self, subscription: JetStreamContext.PullSubscription) -> Msg | None:
+        """The next message, or None where there is none for a while."""
+        try:
+            [message] = await subscription.fetch(1, timeout=FETCH_TIMEOUT)
+        except TimeoutError:  # nothing to do; also nats.errors.TimeoutError
+            return None
+        except (nats.errors.Error, nats.js.errors.Error) as error:
+            self._log.warning("pull_failed", error=f"{type(error).__name__} {error}")
+            await asyncio.sleep(PROBE_WAIT)
+            return None
+        return message
 
     async def _settle(self, message: Msg) -> None:
         delivery = _delivery(message)
@@ -234,7 +249,7 @@ class Consumer(Generic[M]):
             died_at=datetime.now(UTC),
             payload=message.data[:MAX_PAYLOAD_KEPT],
         )
-        letter_id = f"{delivery.stream}-{delivery.sequence}"
+        letter_id = f"{delivery.stream}-{self._work.durable}-{delivery.sequence}"
         await self._broker.publish(subjects.dead_subject(self._work.what), letter, letter_id, delivery.trace)
         self._metrics.dead_letters.labels(self._work.what).inc()
         self._log.error("dead_letter", reason=reason)

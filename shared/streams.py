@@ -24,7 +24,8 @@ from nats.js.api import (
 
 from shared import logs, subjects
 from shared.broker import Broker
-from shared.errors import Unavailable
+from shared.errors import BadSetting, Unavailable
+from shared.settings import Environment
 
 ACK_WAIT = 8.0
 """Seconds until a delivery whose worker died comes again; live workers renew it by `in_progress`."""
@@ -46,6 +47,14 @@ _HOUR, _DAY = 3600.0, 86400.0
 _MIB = 1 << 20
 RETRY = 1.0
 """Seconds between two looks for what is missing."""
+
+
+def load_replicas(environment: Environment) -> int:
+    """How many servers keep each message. Raises `BadSetting`."""
+    replicas = environment.integer("MOORGATE_NATS_REPLICAS", 1)
+    if replicas not in (1, 3):
+        raise BadSetting(f"MOORGATE_NATS_REPLICAS is {replicas}: it must be 1 or 3")
+    return replicas
 
 
 def stream_configs(replicas: int) -> list[StreamConfig]:

@@ -13,6 +13,7 @@ from services.audit_writer.cluster import AuditCluster
 from services.audit_writer.config import AuditWriterConfig
 from services.audit_writer.inventory import Inventory
 from services.audit_writer.metrics import AuditWriterMetrics
+from services.audit_writer.notifications.notifier import open_notifiers
 from services.audit_writer.owners import Owners
 from services.audit_writer.recorder import Recorder
 from services.audit_writer.retention import Retention
@@ -54,12 +55,14 @@ async def run(config: AuditWriterConfig, stop: asyncio.Event) -> None:
         consumer = Consumer(broker, metrics, _work(recorder, cluster))
         retention = Retention(cluster, config.retention)
         inventory = Inventory(api_server, Bucket(broker, subjects.RUNNING), config.inventory_interval)
+        notifiers = await open_notifiers(stack, config.notify, broker, metrics)
         leadership = Leadership(api_server, config.namespace, LEASE)
         await stack.enter_async_context(
             background(
                 _consume(broker, cluster, consumer, readiness),
                 retention.run(),
                 leadership.run(inventory.run),
+                *notifiers,
             )
         )
         logs.logger("audit-writer").info("started", probes=f"{probes.host}:{probes.port}")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from services.audit_writer.notifications import notify_file
+from services.audit_writer.notifications.targets import Target
 from shared.broker import BrokerSettings
 from shared.logs import LogFormat, LogLevel
 from shared.settings import Environment, Listen
@@ -30,6 +32,8 @@ class AuditWriterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds between two inventories of what runs."""
     retention: float
     """Seconds an Audit that no owner takes along is kept after its newest decision."""
+    notify: tuple[Target, ...]
+    """Who hears of flips."""
     log_level: LogLevel
     log_format: LogFormat
 
@@ -44,6 +48,7 @@ def load(variables: Mapping[str, str]) -> AuditWriterConfig:
         namespace=environment.text("MOORGATE_NAMESPACE", "moorgate"),
         inventory_interval=environment.duration("MOORGATE_INVENTORY_INTERVAL", "10m", minimum=MIN_INTERVAL),
         retention=environment.duration("MOORGATE_AUDIT_RETENTION", "168h", minimum=MIN_RETENTION),
+        notify=notify_file.load(environment.file("MOORGATE_NOTIFY_FILE")),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
     )

@@ -1,6 +1,6 @@
 """The audit-writer's metrics. Every label's values are enumerated; none holds a namespace or an image."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.contracts import Action
 from shared.metrics import CommonMetrics
@@ -23,6 +23,18 @@ class AuditWriterMetrics(CommonMetrics):
             "moorgate_audit_lag_seconds",
             "From a decision to its Audit.",
             buckets=_LAG,
+            registry=registry,
+        )
+        self.notifications = Counter(
+            "moorgate_notifications_total",
+            "Tries to notify, by the target's type: sent, to be tried again, given up (a dead letter).",
+            ["type", "result"],
+            registry=registry,
+        )
+        self.notification_last_sent = Gauge(
+            "moorgate_notification_last_sent_timestamp_seconds",
+            "When this target last took a notification.",
+            ["target"],
             registry=registry,
         )
         for action in (Action.ALLOWED, Action.REJECTED):
