@@ -106,6 +106,8 @@ class Verdict(Message, frozen=True, kw_only=True, tag="moorgate.v1.verdict"):
     """Since when the evaluations of this digest under this key have failed without a pass between."""
     reasons: tuple[Reason, ...] = ()
     reasons_total: int = 0
+    unchanged_since: Utc | None = None
+    """Since when the evaluations under this key have had this result without another between; None: not known."""
     unmapped: bool = False
     """No mapping of the bundle matched; `result` is what `MOORGATE_ON_UNMAPPED` makes of that."""
 
@@ -309,6 +311,7 @@ class VerdictFlipped(Message, frozen=True, kw_only=True, tag="moorgate.v1.verdic
     new_reasons: tuple[Reason, ...] = ()
     """Findings that were not there before; after a flip to pass those that stopped it and are gone."""
     reasons_total: int = 0
+    """All findings of the evaluation, new or not."""
     failing_since: Utc | None = None
 
 

@@ -153,6 +153,8 @@ class AuditImage(_Resource, frozen=True, kw_only=True):
     list_digest: str = ""
     """Digest of the manifest list the judged manifest belongs to: what a node may report instead."""
     bundle: str = ""
+    bundle_hash: str = ""
+    """Content hash of the bundle it was judged under: tells a flip by new findings from one by a new bundle."""
     policy: str = ""
     tenant: str = ""
     evaluated_at: Utc | None = None

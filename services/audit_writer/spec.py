@@ -68,6 +68,7 @@ def _image(image: ImageDecision, shape: Shape) -> AuditImage:
         digest=cut(image.digest, text),
         list_digest=cut(image.list_digest, text),
         bundle=cut(image.bundle_id, text),
+        bundle_hash=cut(image.bundle_hash, text),
         policy=cut(image.policy or "", text),
         tenant=cut(image.tenant, text),
         evaluated_at=image.evaluated_at,

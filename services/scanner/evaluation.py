@@ -78,6 +78,7 @@ def verdict(
         fresh_until=now + timedelta(seconds=fresh),
         known_until=now + timedelta(seconds=max(fresh, lifetimes.known)),
         failing_since=_failing_since(result, image.digest, previous, now),
+        unchanged_since=_unchanged_since(result, previous, now),
         reasons=tuple(_cut(reason) for reason in reasons[:MAX_REASONS]),
         reasons_total=len(reasons),
         unmapped=is_unmapped,
@@ -112,3 +113,10 @@ def _failing_since(result: Result, digest: str, previous: Verdict | None, now: d
     if previous and previous.result is Result.FAIL and previous.digest == digest:
         return previous.failing_since or previous.evaluated_at
     return now
+
+
+def _unchanged_since(result: Result, previous: Verdict | None, now: datetime) -> datetime:
+    """Of this key, whichever digest: that a tag means another image does not turn its verdict."""
+    if previous is None or previous.result is not result:
+        return now
+    return previous.unchanged_since or previous.evaluated_at
