@@ -329,7 +329,7 @@ def test_what_is_no_message_is_permanent(payload: bytes, kind: type[Message]) ->
 @pytest.mark.parametrize("time", ["2026-11-23T12:00:00", "yesterday", 1700000000, None])
 def test_a_time_without_a_zone_is_no_time(time: object) -> None:
     with pytest.raises(Permanent):
-        reread("moorgate.v1.verdict-2", {**payload_of("moorgate.v1.verdict-1"), "freshUntil": time})
+        reread("moorgate.v1.verdict-2", {**payload_of("moorgate.v1.verdict-2"), "freshUntil": time})
 
 
 @pytest.mark.parametrize("tenant", ["", "a" * 41, "Team", "a.b", "a*", ">", "a b", "a\n", "\n", "ä", "a\x00"])
