@@ -8,6 +8,7 @@ audit-writer makes theirs).
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import NamedTuple
 
 import nats.errors
@@ -177,6 +178,17 @@ async def lane_backlog(broker: Broker, lane: subjects.Lane, tenant: str) -> Back
     with _naming(f"{subjects.SCANS}/{durable}", "cannot be read"):
         info = await broker.jetstream.consumer_info(subjects.SCANS, durable)
     return Backlog(waiting=info.num_pending or 0, put_off=info.num_ack_pending or 0)
+
+
+async def oldest_request(broker: Broker, lane: subjects.Lane, tenant: str) -> datetime | None:
+    """When the oldest request in a lane was published; None: there is none. Raises `Unavailable`."""
+    wanted = subjects.lane_subjects(lane, tenant)
+    with _naming(f"{subjects.SCANS} {wanted}", "cannot be read"):
+        try:
+            message = await broker.jetstream.get_msg(subjects.SCANS, seq=1, subject=wanted, next=True)
+        except nats.js.errors.NotFoundError:
+            return None
+    return message.time
 
 
 async def make_lane(broker: Broker, lane: subjects.Lane, tenant: str) -> None:

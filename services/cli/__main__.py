@@ -27,6 +27,7 @@ app = cyclopts.App(
 )
 streams_app = cyclopts.App(name="streams", help="The streams and buckets in NATS.")
 app.command(streams_app)
+app.command("services.cli.bootstrap.command:command", name="bootstrap")
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def streams_apply() -> int:
     try:
         environment = Environment(os.environ)
         settings = BrokerSettings.load(environment)
-        replicas = _replicas(environment)
+        replicas = streams.load_replicas(environment)
     except BadSetting as error:
         return lifecycle.explain(error)
     logs.set_up(LogLevel.WARNING, LogFormat.CONSOLE)
@@ -77,13 +78,6 @@ async def _apply(settings: BrokerSettings, replicas: int) -> list[str]:
     async with open_broker(settings, "moorgate/cli", CommonMetrics(CollectorRegistry())) as broker:
         await asyncio.wait_for(broker.connected(), CONNECT_TIMEOUT)
         return await streams.apply(broker, replicas)
-
-
-def _replicas(environment: Environment) -> int:
-    replicas = environment.integer("MOORGATE_NATS_REPLICAS", 1)
-    if replicas not in (1, 3):
-        raise BadSetting(f"MOORGATE_NATS_REPLICAS is {replicas}: it must be 1 or 3")
-    return replicas
 
 
 def _service(name: str) -> int:
