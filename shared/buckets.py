@@ -8,7 +8,7 @@ fails while the expiry marker lives, puts have no TTL, and its watcher takes twi
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import nats.errors
@@ -111,6 +111,9 @@ class BucketMirror:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._entries))
 
     def on_change(self, call: Callable[[str | None], None]) -> None:
         """Call `call(key)` after each change; None: anything may have changed."""

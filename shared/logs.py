@@ -54,6 +54,20 @@ def set_up(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> Non
     logging.basicConfig(
         level=max(number, logging.WARNING), stream=stream, format="%(levelname)s %(name)s %(message)s"
     )
+    hide_requests()
+
+
+def hide_requests() -> None:
+    """Of what aiohttp's servers cannot read as a request, log that it came and not what it says: a path may be a secret."""
+    logging.getLogger("aiohttp.server").addFilter(_hide_request)
+
+
+def _hide_request(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__module__ == "aiohttp.http_exceptions":
+        record.exc_info = record.exc_text = None
+        record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
+    return True
 
 
 def logger(name: str) -> FilteringBoundLogger:

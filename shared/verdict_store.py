@@ -24,6 +24,15 @@ STATE_MEMORY = 600.0
 ABANDONED_MEMORY = 24 * 3600.0
 """Seconds that a scan which killed its workers is remembered: it would do so again."""
 
+BEGUN_MEMORY = 3600.0
+"""Seconds that an attempt which was begun is remembered, as long as its request lives in the stream: a scanner that
+died may be kept from starting again for minutes, and would count from the beginning each time."""
+
+
+LATE_LOOK = 30.0
+"""Seconds by which a look may be late and still find its pending state: one that finds no room is put off again, and
+without the state it would forget since when the analysis is waited for, and ask the registry anew."""
+
 
 class VerdictMirror:
     """Verdicts, scan states and tenants in memory; values that cannot be decoded count as absent."""
@@ -100,12 +109,13 @@ class VerdictBuckets:
         return await self._verdicts.put(key, contracts.encode(verdict), ttl=ttl, over=over)
 
     async def put_state(self, key: str, state: ScanState, now: datetime, over: int | None = None) -> int:
-        """Write a scan state; pending lives for twice its delay, an error is remembered a while longer.
+        """Write a scan state; pending lives past its next look, an error is remembered a while longer.
 
         Gives the new revision. `over`: only if this is still the revision. Raises `Conflict` when it is not.
         """
         if isinstance(state, contracts.ScanPending):
-            ttl = 2 * (state.next_look - now).total_seconds()
+            delay = (state.next_look - now).total_seconds()
+            ttl = max(2 * delay, delay + LATE_LOOK, BEGUN_MEMORY if state.begun else 0.0)
         else:
             memory = ABANDONED_MEMORY if state.begun else STATE_MEMORY
             ttl = (state.until - now).total_seconds() + memory

@@ -28,6 +28,7 @@ app = cyclopts.App(
 streams_app = cyclopts.App(name="streams", help="The streams and buckets in NATS.")
 app.command(streams_app)
 app.command("services.cli.bootstrap.command:command", name="bootstrap")
+app.command("services.cli.dead:app", name="dead")
 
 
 def main() -> None:

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 
 from prometheus_client import CollectorRegistry
 
-from services.gateway.certificates import require_usable
 from services.gateway.config import GatewayConfig
 from services.gateway.gate import Gate
 from services.gateway.image_policies import report_conditions
@@ -25,6 +24,7 @@ from services.gateway.verdict_lookup import VerdictLookup
 from services.gateway.webhook import Webhook
 from shared import logs
 from shared.broker import open_broker
+from shared.certificates import require_usable
 from shared.cluster import open_cluster
 from shared.leases import Leadership
 from shared.lifecycle import background

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from services.gateway.certificates import BadCertificate, KeyPair
+from shared.certificates import BadCertificate, KeyPair
 
 BACKDATE = timedelta(hours=1)
 """How far back a certificate begins: what a caller's clock may be slow."""

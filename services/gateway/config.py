@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from services.gateway.certificates import CertificateFiles
 from services.gateway.scan_rates import Rate, parse_rate
 from shared.broker import BrokerSettings
+from shared.certificates import CertificateFiles
 from shared.contracts import Mode
 from shared.errors import BadSetting
 from shared.logs import LogFormat, LogLevel
@@ -80,7 +80,7 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
         max_wait=environment.duration("MOORGATE_MAX_WAIT", "3s"),
         deadline_margin=environment.duration("MOORGATE_DEADLINE_MARGIN", "500ms"),
         scan_rate=parse_rate("MOORGATE_SCAN_RATE", environment.text("MOORGATE_SCAN_RATE", "50/min")),
-        release_labels=environment.words("MOORGATE_RELEASE_LABELS", "release,app.kubernetes.io/instance"),
+        release_labels=environment.words("MOORGATE_RELEASE_LABELS", releases.DEFAULT_LABELS),
         defaults=Rule(
             mode=environment.choice("MOORGATE_MODE", Mode, Mode.ENFORCE),
             on_pending=environment.choice("MOORGATE_ON_PENDING", OnPending, OnPending.RETRY),

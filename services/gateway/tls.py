@@ -6,11 +6,11 @@ from typing import Any
 
 from aiohttp import web
 
-from services.gateway.certificates import LOOK_EVERY, Certificates, Door
 from services.gateway.config import GatewayConfig
 from services.gateway.issuer import Issuer, IssuerTimes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.tls_secret import TlsSecret
+from shared.certificates import LOOK_EVERY, Certificates, Door
 from shared.cluster import Cluster
 from shared.probes import bound_address
 from shared.settings import Listen

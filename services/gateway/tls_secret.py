@@ -9,7 +9,7 @@ hand counts as missing, part by part.
 import msgspec
 
 from services.gateway.authority import Authority, Material, issuer_of, pem, read_authority, read_bundle
-from services.gateway.certificates import BadCertificate, KeyPair, server_context
+from shared.certificates import BadCertificate, KeyPair, server_context
 from shared.cluster import MERGE, Cluster
 from shared.objects import ObjectMeta
 

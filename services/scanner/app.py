@@ -9,7 +9,9 @@ from contextlib import AsyncExitStack
 from prometheus_client import CollectorRegistry
 
 from services.scanner.config import ScannerConfig
-from services.scanner.metrics import ScannerMetrics
+from services.scanner.hints import Hints
+from services.scanner.metrics import NotificationMetrics, ScannerMetrics
+from services.scanner.notifications import serve_notifications
 from services.scanner.tenants import Tenants
 from shared import streams, subjects
 from shared.broker import Broker, open_broker
@@ -36,7 +38,12 @@ async def run(config: ScannerConfig, stop: asyncio.Event) -> None:
         await asyncio.wait({starting, asked_to_stop}, return_when=asyncio.FIRST_COMPLETED)
         if not stop.is_set():
             await starting
-            await stack.enter_async_context(background(Tenants(config, broker, metrics).run()))
+            hints = None
+            if config.notifications:
+                told = NotificationMetrics(registry, metrics)
+                hints = Hints(broker, told)
+                await stack.enter_async_context(serve_notifications(config.notifications, hints, told))
+            await stack.enter_async_context(background(Tenants(config, broker, metrics, hints).run()))
             await stop.wait()
         starting.cancel()
         readiness.stop()

@@ -67,6 +67,8 @@ class Bundles:
         self._chosen = chosen
         self._ttl = max(ttl, SHORTEST_LIFE)
         self._record: TenantRecord | None = None
+        self.is_keeper = False
+        """This process has read the record last: it speaks for the tenant."""
         self._comparable: set[str] = set()
         self._first_look = asyncio.Lock()
         self._alarm = asyncio.Event()
@@ -156,6 +158,7 @@ class Bundles:
         if self._record is None or datetime.now(UTC) - record.read_at > timedelta(seconds=INTERVAL):
             return False
         self._adopt(record)
+        self.is_keeper = False
         return True
 
     def _until_next(self) -> float:
@@ -175,6 +178,7 @@ class Bundles:
         )
         await self._buckets.put_tenant(record, self._ttl)
         self._adopt(record)
+        self.is_keeper = True
 
     def _adopt(self, record: TenantRecord) -> None:
         if self._record is None or record.bundles != self._record.bundles:

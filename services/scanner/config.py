@@ -3,12 +3,17 @@
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
 from services.scanner.evaluation import Lifetimes, OnUnmapped, Rules
+from services.scanner.notifications import SETTINGS as NOTIFICATIONS
+from services.scanner.notifications import NotificationSettings
 from shared import tenants
 from shared.broker import BrokerSettings
+from shared.certificates import CertificateFiles
+from shared.errors import BadSetting
 from shared.logs import LogFormat, LogLevel
 from shared.settings import Environment, Listen
 from shared.tenants import TenantSource
@@ -30,6 +35,8 @@ class ScannerConfig(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules
     pending_limit: float
     """Seconds an analysis may take."""
+    notifications: NotificationSettings | None
+    """Where Anchore's notifications are taken; None: nowhere."""
     log_level: LogLevel
     log_format: LogFormat
 
@@ -53,6 +60,31 @@ def load(variables: Mapping[str, str]) -> ScannerConfig:
             on_unmapped=environment.choice("MOORGATE_ON_UNMAPPED", OnUnmapped, OnUnmapped.PASS),
         ),
         pending_limit=environment.duration("MOORGATE_PENDING_LIMIT", "30m", maximum=LONGEST_PENDING),
+        notifications=_notifications(environment),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
     )
+
+
+def _notifications(environment: Environment) -> NotificationSettings | None:
+    listen = f"{NOTIFICATIONS}_LISTEN"
+    secret = environment.secret(f"{NOTIFICATIONS}_SECRET")
+    if environment.optional(listen) is None:
+        return None
+    if secret is None:
+        raise BadSetting(
+            f"{NOTIFICATIONS}_SECRET_FILE (or {NOTIFICATIONS}_SECRET) is not set: it is required, "
+            "for whoever may post notifications causes scans"
+        )
+    files = (_required(environment, f"{NOTIFICATIONS}_{kind}_FILE") for kind in ("CERT", "KEY"))
+    return NotificationSettings(
+        listen=environment.listen(listen, ""), files=CertificateFiles(*files), secret=secret
+    )
+
+
+def _required(environment: Environment, name: str) -> Path:
+    environment.text(name)
+    path = environment.file(name)
+    if path is None:
+        raise BadSetting(f"{name} is not set: it is required")
+    return path

@@ -1,6 +1,6 @@
 """The scanner's metrics. Every label's values are enumerated; none holds an image or error text."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from shared.metrics import CommonMetrics
 
@@ -36,5 +36,36 @@ class ScannerMetrics(CommonMetrics):
             "Calls to Anchore.",
             ["operation"],
             buckets=_LATENCY,
+            registry=registry,
+        )
+        self.queue_pending = Gauge(
+            "moorgate_scan_queue_pending",
+            "Scan requests not answered yet, those of pending images too; from one replica a tenant.",
+            ["lane"],
+            registry=registry,
+        )
+        self.queue_oldest = Gauge(
+            "moorgate_scan_queue_oldest_seconds",
+            "Age of the oldest scan request not answered yet; from one replica a tenant.",
+            ["lane"],
+            registry=registry,
+        )
+
+
+class NotificationMetrics:
+    """What came of Anchore's notifications, where they are taken."""
+
+    def __init__(self, registry: CollectorRegistry, common: CommonMetrics) -> None:
+        self.degraded = common.degraded
+        self.notifications = Counter(
+            "moorgate_anchore_notifications_total",
+            "Notifications of Anchore by type (`other`: none that is known, or not read) and by what came of them: "
+            "asked (for scans), not_ours, failed (NATS went away), busy, refused (no secret), malformed.",
+            ["type", "result"],
+            registry=registry,
+        )
+        self.certificate_not_after = Gauge(
+            "moorgate_certificate_not_after_seconds",
+            "When the certificate of the port for notifications ends, in seconds since 1970.",
             registry=registry,
         )

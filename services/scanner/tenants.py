@@ -7,7 +7,7 @@ that is gone the lanes and the record are removed. A file that cannot be used ch
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,8 +19,10 @@ from services.scanner.config import ScannerConfig
 from services.scanner.detection import client
 from services.scanner.guard import CallSlots, GuardedAnchore
 from services.scanner.health import Health
+from services.scanner.hints import Hints
 from services.scanner.looks import Looks
 from services.scanner.metrics import ScannerMetrics
+from services.scanner.queue import Queues
 from services.scanner.worker import Worker
 from shared import contracts, logs, streams, subjects
 from shared.anchore import AnchoreHttp, open_session
@@ -49,9 +51,14 @@ class _Running(NamedTuple):
 class Tenants:
     """Everything this process scans."""
 
-    def __init__(self, config: ScannerConfig, broker: Broker, metrics: ScannerMetrics) -> None:
+    def __init__(
+        self, config: ScannerConfig, broker: Broker, metrics: ScannerMetrics, hints: Hints | None = None
+    ) -> None:
+        """`hints`: where notices may be about the tenants; None: nobody takes any."""
         self._config = config
+        self._hints = hints
         self._source = config.tenants
+        self._queues = Queues(broker, metrics)
         self._broker = broker
         self._metrics = metrics
         self._running: dict[str, _Running] = {}
@@ -88,7 +95,15 @@ class Tenants:
                 await self._stop(name)
         for name in wanted.keys() - self._running.keys():
             task = group.create_task(
-                run_tenant(name, wanted[name], self._config, self._broker, self._metrics)
+                run_tenant(
+                    name,
+                    wanted[name],
+                    self._config,
+                    self._broker,
+                    self._metrics,
+                    queues=self._queues,
+                    hints=self._hints,
+                )
             )
             self._running[name] = _Running(wanted[name], trust[name], task)
             self._log.info("scanning", tenant=name)
@@ -96,8 +111,7 @@ class Tenants:
     async def _stop(self, name: str) -> None:
         task = self._running.pop(name).task
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait({task})
 
     async def _forget(self, name: str) -> None:
         """Of a tenant that is gone nothing is left to ask; a scanner with the old file makes it anew until it reloads."""
@@ -112,7 +126,14 @@ class Tenants:
 
 
 async def run_tenant(
-    name: str, tenant: Tenant, config: ScannerConfig, broker: Broker, metrics: ScannerMetrics
+    name: str,
+    tenant: Tenant,
+    config: ScannerConfig,
+    broker: Broker,
+    metrics: ScannerMetrics,
+    *,
+    queues: Queues,
+    hints: Hints | None = None,
 ) -> None:
     """Scan for one tenant until cancelled: its bundles' record, and for each lane a consumer."""
     buckets = VerdictBuckets(broker)
@@ -143,8 +164,11 @@ async def run_tenant(
                 metrics=metrics,
             )
             lanes += [looks.run(), consume(lane, name, worker)]
-        async with background(bundles.run(), *lanes):
-            await asyncio.Event().wait()
+        guarded = GuardedAnchore(anchore, breaker, slots, Lane.RESCAN)
+        hinted = hints.tenant(name, tenant.anchore, guarded) if hints else nullcontext()
+        async with background(bundles.run(), queues.watch(name, bundles), *lanes):
+            with hinted:
+                await asyncio.Event().wait()
 
 
 async def _consume(

@@ -30,11 +30,11 @@ from services.gateway.authority import (
     with_authority,
     with_leaf,
 )
-from services.gateway.certificates import BadCertificate, Certificates, KeyPair
 from services.gateway.issuer import Issuer, IssuerTimes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.registration import LABEL, PATH
 from services.gateway.tls_secret import TlsSecret
+from shared.certificates import BadCertificate, Certificates, KeyPair
 from shared.cluster import Cluster
 from shared.errors import Conflict, MoorgateError, Refused, Unavailable
 from tests.support.virtual_time import virtually

@@ -18,7 +18,6 @@ from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
 from services.gateway import webhook as webhook_module
-from services.gateway.certificates import KeyPair, server_context
 from services.gateway.gate import Gate
 from services.gateway.image_policies import ImagePolicies
 from services.gateway.judge import Judge
@@ -28,15 +27,16 @@ from services.gateway.outbox import Outbox
 from services.gateway.scan_rates import Rate, ScanRates
 from services.gateway.verdict_lookup import VerdictLookup
 from services.gateway.webhook import MAX_BODY, Webhook
-from services.gateway.whitelist import Whitelist
 from shared import contracts
 from shared.broker import Broker, BrokerSettings
 from shared.buckets import Entry
+from shared.certificates import KeyPair, server_context
 from shared.cluster import Cluster
 from shared.contracts import Action, AdmissionDecided, Mode, Result
 from shared.settings import Secret
 from shared.subjects import verdict_key
 from shared.verdict_store import VerdictMirror
+from shared.whitelist import Whitelist
 from tests.support.builders import (
     BUNDLE,
     holder,

@@ -1,4 +1,4 @@
-"""The gateway's TLS door: what it shows to callers and, where a client CA is given, whom it lets in.
+"""A TLS door: what it shows to callers and, where a client CA is given, whom it lets in.
 
 The certificate comes from a source (mounted files, or the Secret of our own issuer), which is looked at
 every few seconds. Something new that fits together is used for new connections; what is open goes on with
@@ -18,8 +18,8 @@ from typing import Any, Protocol, Self
 
 import msgspec
 from cryptography import x509
+from prometheus_client import Gauge
 
-from services.gateway.metrics import GatewayMetrics
 from shared import logs
 from shared.errors import BadSetting, MoorgateError
 
@@ -64,6 +64,15 @@ class Source(Protocol):
         """The pair to use now. Raises `BadCertificate`, `Unavailable`, `Refused`."""
 
 
+class DoorMetrics(Protocol):
+    """What a door tells."""
+
+    @property
+    def degraded(self) -> Gauge: ...  # noqa: D102
+    @property
+    def certificate_not_after(self) -> Gauge: ...  # noqa: D102
+
+
 class CertificateFiles(msgspec.Struct, frozen=True):
     """A certificate and its key as files that somebody else rotates: a mounted Secret, cert-manager, certbot."""
 
@@ -103,7 +112,7 @@ class Certificates:
         self,
         source: Source,
         client_ca: Path | None,
-        metrics: GatewayMetrics,
+        metrics: DoorMetrics,
         *,
         look_every: float = LOOK_EVERY,
     ) -> None:
@@ -156,13 +165,15 @@ class Certificates:
         )
 
 
-async def require_usable(files: CertificateFiles | None, client_ca: Path | None) -> None:
-    """What is wrong at the start stops the process. Raises `BadSetting`."""
+async def require_usable(
+    files: CertificateFiles | None, client_ca: Path | None, *, settings: str = "MOORGATE_TLS"
+) -> None:
+    """What is wrong at the start stops the process; `settings`: how the files' begin. Raises `BadSetting`."""
     try:
         if files:
             server_context(await files.read(), None)
     except BadCertificate as error:
-        raise BadSetting(f"MOORGATE_TLS_CERT_FILE and MOORGATE_TLS_KEY_FILE: {error}") from error
+        raise BadSetting(f"{settings}_CERT_FILE and {settings}_KEY_FILE: {error}") from error
     try:
         if client_ca:
             _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), _content(client_ca))

@@ -16,7 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry
 
-from services.gateway.certificates import (
+from services.gateway.metrics import GatewayMetrics
+from shared.certificates import (
     BadCertificate,
     CertificateFiles,
     Certificates,
@@ -24,7 +25,6 @@ from services.gateway.certificates import (
     require_usable,
     server_context,
 )
-from services.gateway.metrics import GatewayMetrics
 from shared.errors import BadSetting
 
 CA = trustme.CA()
