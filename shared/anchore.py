@@ -65,6 +65,11 @@ class AnchoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 class TooLarge(MoorgateError):
     """An answer without a reasonable end."""
 
+    def __init__(self, status: int, message: str) -> None:
+        """`status`: the HTTP status, for metrics."""
+        super().__init__(message)
+        self.status = status
+
 
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """What the error bodies of both APIs have in common: the Engine's own, its schema's, and Enterprise's."""
@@ -183,7 +188,7 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
         answer += await response.content.read(MAX_ANSWER + 1 - len(answer))
     if len(answer) > MAX_ANSWER:
         response.close()
-        raise TooLarge(f"an answer of more than {MAX_ANSWER} bytes")
+        raise TooLarge(response.status, f"an answer of more than {MAX_ANSWER} bytes")
     return answer
 
 

@@ -205,14 +205,18 @@ class Consumer(Generic[M]):
             try:
                 return await self._work.handle(decoded, delivery)
             except Unavailable as error:
-                self._log.warning("neighbour_away", neighbour=error.neighbour, error=str(error))
-                await self._wait_for_neighbour(error.delay)
+                await self._wait_for_neighbour(error)
         raise Retryable("the neighbour answers others but not this", delay=HOLD_DELAY)
 
-    async def _wait_for_neighbour(self, delay: float) -> None:
+    async def _wait_for_neighbour(self, away: Unavailable) -> None:
+        """Until it answers again. Of all deliveries that wait for it one says so and asks."""
+        if not self._open.is_set():
+            await self._open.wait()
+            return
+        self._log.warning("neighbour_away", neighbour=away.neighbour, error=str(away))
         self._open.clear()
         try:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(away.delay)
             while not await self._work.probe():
                 await asyncio.sleep(PROBE_WAIT)
         finally:

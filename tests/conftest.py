@@ -6,6 +6,7 @@ pytest_plugins = [
     "tests.support.kube",
     "tests.support.nats",
     "tests.support.road",
+    "tests.support.scene",
 ]
 
 

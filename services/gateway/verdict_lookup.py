@@ -27,6 +27,10 @@ from shared.policies import Rule
 from shared.subjects import Lane, scan_subject, verdict_key
 from shared.verdict_store import VerdictMirror
 
+ASK_AGAIN = (0.05, 0.25)
+"""Seconds until a refused request about a verdict that we hold is made again: an acknowledgement follows its verdict
+within milliseconds."""
+
 
 class Source(StrEnum):
     """Where the evidence came from: a label of the latency metric."""
@@ -78,6 +82,7 @@ class VerdictLookup:
         self._broker = broker
         self._metrics = metrics
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._again: set[asyncio.Task[None]] = set()
         self._log = logs.logger("verdict_lookup")
 
     async def find(
@@ -183,7 +188,10 @@ class VerdictLookup:
             self._log.warning("scan_not_requested", key=key, error=str(error))
 
     async def _publish(self, search: _Search, seen: int, trace: str) -> None:
-        """Raises `Unavailable`. A refused second request is as good as an accepted first one."""
+        """Raises `Unavailable`. A refused second request is as good as an accepted first one.
+
+        Unless that first one has been answered by the very verdict we hold, and is only not acknowledged yet.
+        """
         question = search.question
         request = ScanRequest(
             tenant=question.rule.tenant,
@@ -194,10 +202,26 @@ class VerdictLookup:
             asked_by=self._broker.source,
         )
         subject = scan_subject(Lane.ADMISSION, request.tenant, search.key)
+        if not await self._offer(subject, request, trace) and seen:
+            again = asyncio.create_task(self._offer_again(subject, request, trace))
+            self._again.add(again)
+            again.add_done_callback(self._again.discard)
+
+    async def _offer(self, subject: str, request: ScanRequest, trace: str) -> bool:
+        """False where a request of the same key waits already. Raises `Unavailable`."""
         if not self._broker.is_connected:
             raise Unavailable("nats", "not connected")
-        if await self._broker.publish_unless_waiting(subject, request, trace):
+        is_taken = await self._broker.publish_unless_waiting(subject, request, trace)
+        if is_taken:
             self._metrics.scan_requests.labels(Lane.ADMISSION.value).inc()
+        return is_taken
+
+    async def _offer_again(self, subject: str, request: ScanRequest, trace: str) -> None:
+        with suppress(Unavailable):  # whoever waits finds that out by himself
+            for pause in ASK_AGAIN:
+                await asyncio.sleep(pause)
+                if await self._offer(subject, request, trace):
+                    return
 
     @staticmethod
     def _is_worth_waiting(

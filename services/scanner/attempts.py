@@ -5,6 +5,7 @@ attempt is noted in the scan state before its work, and every end of an attempt 
 count back. What is counted so many times has killed as many workers, and goes to the dead letters.
 """
 
+from collections import Counter
 from datetime import datetime, timedelta
 
 import msgspec
@@ -17,6 +18,9 @@ MAX_BEGUN = 4
 
 NOT_KNOWN = ""
 """The digest in a state that was written before anything was asked."""
+
+MAX_STUMBLES_REMEMBERED = 10_000
+"""Keys whose stumbles are counted at once; beyond, all counts begin anew."""
 
 ABANDONED = f"the scan of this image ended its scanner {MAX_BEGUN} times; see: moorgate dead list"
 """What everybody is told then."""
@@ -36,6 +40,11 @@ def is_abandoned(known: Known) -> bool:
     return isinstance(known.state, ScanError) and known.state.begun > MAX_BEGUN
 
 
+def is_look(known: Known) -> bool:
+    """An analysis under way is looked at again. What a worker left behind when it died is none: it may not wait."""
+    return isinstance(known.state, ScanPending) and known.state.attempt > 0
+
+
 def begun_again(request: ScanRequest, known: Known, now: datetime) -> ScanState:
     """The state to be written before the work of a redelivery: what it was, with one more attempt begun."""
     if known.state is not None:
@@ -52,3 +61,21 @@ def begun_again(request: ScanRequest, known: Known, now: datetime) -> ScanState:
         attempt=0,
         begun=2,
     )
+
+
+class Stumbles:
+    """How many times in a row nothing came of a key in this process, though its worker lives."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def again(self, key: str) -> int:
+        """Counts one more; gives how many there are."""
+        if len(self._counts) >= MAX_STUMBLES_REMEMBERED:
+            self._counts.clear()
+        self._counts[key] += 1
+        return self._counts[key]
+
+    def over(self, key: str) -> None:
+        """Something came of it."""
+        self._counts.pop(key, None)

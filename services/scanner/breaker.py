@@ -77,7 +77,7 @@ class Breaker:
         self._closed.set()
 
     def next_pause(self) -> float:
-        """Seconds until the housekeeping should ask again: 1, 2, 4, 8, then 10, each a little off."""
+        """Seconds until the housekeeping should ask again: 1, 2, 4, 8, then 10, each a little off and none longer."""
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._pauses, 10))
         self._pauses += 1
-        return pause * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  no secret
+        return min(LONGEST_PAUSE, pause * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret

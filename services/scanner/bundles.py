@@ -22,18 +22,21 @@ import msgspec
 
 from services.scanner.anchore import Anchore, Bundle
 from services.scanner.breaker import Breaker
-from services.scanner.failures import TryAgain
+from services.scanner.failures import ScanFailed, TryAgain
 from services.scanner.health import Health
 from shared import logs
-from shared.contracts import TenantRecord
+from shared.contracts import ErrorClass, TenantRecord
 from shared.errors import MoorgateError, Unavailable
 from shared.verdict_store import VerdictBuckets
 
 INTERVAL = 30.0
 """Seconds between two looks: with the mirrors' delay well within the minute that is promised."""
 
-STAGGER = 3.0
+STAGGER = 5.0
 """Seconds by which scanners' looks differ: the second to look finds what the first has written."""
+
+GLANCE = 4.0
+"""Seconds between two glances at what another may have written: how old that is, no clock of his need tell."""
 
 ALARM_PAUSE = 10.0
 """Seconds between two looks that alarms cause: six a minute are enough to ask of anybody."""
@@ -67,6 +70,8 @@ class Bundles:
         self._chosen = chosen
         self._ttl = max(ttl, SHORTEST_LIFE)
         self._record: TenantRecord | None = None
+        self._due_at = 0.0
+        """When the record is to be read again, by the loop's clock."""
         self.is_keeper = False
         """This process has read the record last: it speaks for the tenant."""
         self._comparable: set[str] = set()
@@ -91,7 +96,9 @@ class Bundles:
         An evaluation's own copy counts only once it has been seen to equal the listed one: whether the two
         are written alike is Anchore's business, and a hash that never matches would make every verdict stale.
         """
-        evaluated = hash_of(content) if content else before
+        if not content:
+            return before
+        evaluated = hash_of(content)
         if evaluated == before:
             self._comparable.add(bundle_id)
             return before
@@ -109,9 +116,8 @@ class Bundles:
                 is_alarmed = False
                 continue
             if is_alarmed:
-                rest = min(pause, ALARM_PAUSE)
-                await asyncio.sleep(rest)
-                pause -= rest
+                await asyncio.sleep(ALARM_PAUSE)
+                pause = self._until_next()
             is_alarmed = await self._wait_for_alarm(pause)
 
     def look_soon(self) -> None:
@@ -147,24 +153,33 @@ class Bundles:
             return self._breaker.next_pause()
         if isinstance(error, (Unavailable, TryAgain)):
             self._breaker.open(str(error))
+        elif isinstance(error, ScanFailed) and error.error is ErrorClass.ANCHORE_UNAUTHORIZED:
+            self._let_scans_say_so()
         await self._note_away()
         return self._breaker.next_pause()
 
+    def _let_scans_say_so(self) -> None:
+        """Whoever refuses our credentials is there again: waiting would help nobody."""
+        if self._breaker.is_open:
+            self._breaker.close()
+
     async def _is_anothers_turn(self) -> bool:
-        """Whether another scanner has read since we have: then its record is ours."""
+        """Whether a scanner has read within the interval, this one or another: then that record is ours."""
         record = await self._buckets.tenant(self._tenant)
-        if record is None or record.away_since or (self._record and record.read_at == self._record.read_at):
+        if record is None or record.away_since or self._record is None:
             return False
-        if self._record is None or datetime.now(UTC) - record.read_at > timedelta(seconds=INTERVAL):
-            return False
-        self._adopt(record)
-        self.is_keeper = False
-        return True
+        if record.read_at != self._record.read_at:
+            self._adopt(record)
+            self.is_keeper = False
+        return self._until_due() > 0
 
     def _until_next(self) -> float:
-        """Seconds until the record should be read again; by the record's own age, which clocks may get wrong."""
-        age = (datetime.now(UTC) - self._record.read_at).total_seconds() if self._record else INTERVAL
-        return INTERVAL - min(INTERVAL, max(0.0, age)) + random.uniform(0, STAGGER)  # noqa: S311  no secret
+        """Seconds until the next look or glance."""
+        return min(GLANCE, max(0.0, self._until_due()))
+
+    def _until_due(self) -> float:
+        """Seconds until the record is to be read again."""
+        return self._due_at - asyncio.get_running_loop().time()
 
     async def _read(self) -> None:
         """Read and write once. Raises `ScanFailed`, `TryAgain`, `Unavailable`, `Permanent`."""
@@ -185,6 +200,8 @@ class Bundles:
             self._log.info("bundles_read", active=record.active_bundle_id, bundles=len(record.bundles))
             self._comparable.clear()
         self._record = record
+        pause = INTERVAL + random.uniform(0, STAGGER)  # noqa: S311  no secret
+        self._due_at = asyncio.get_running_loop().time() + pause
 
     async def _note_away(self) -> None:
         """Say in the record that nobody can be asked, unless another scanner has read it since."""

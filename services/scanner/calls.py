@@ -67,7 +67,8 @@ class Calls:
             code = str(error.status)
             raise
         except TooLarge as error:
-            raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, str(error)) from error
+            code = str(error.status)
+            raise not_understood(str(error)) from error
         finally:
             self._metrics.anchore_requests.labels(operation, code).inc()
         if not reply.is_ok:
@@ -84,6 +85,7 @@ class Calls:
             code = str(error.status)
             raise _meaning("version", Reply(status=error.status, body=str(error).encode())) from error
         except TooLarge as error:
+            code = str(error.status)
             raise not_understood(str(error)) from error
         finally:
             self._metrics.anchore_requests.labels("version", code).inc()

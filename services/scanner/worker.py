@@ -8,14 +8,13 @@ only over the revision read at the start, and Anchore takes the same calls again
 analysis: the delivery is given back with a growing delay.
 """
 
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from services.scanner import attempts, delays, evaluation
 from services.scanner.anchore import ANALYSIS_FAILED, ANALYZED, UNDER_WAY, Anchore, Evaluation, Image
-from services.scanner.attempts import Known
+from services.scanner.attempts import Known, Stumbles
 from services.scanner.bundles import Bundles
 from services.scanner.evaluation import Rules
 from services.scanner.failures import NotAnalyzed, ScanFailed, TryAgain
@@ -31,9 +30,6 @@ from shared.verdict_store import VerdictBuckets
 
 NO_ANSWER = "Anchore gave no answer"
 """All that whoever creates a Pod is told: addresses and time-outs are for the scanner's log."""
-
-MAX_STUMBLES_REMEMBERED = 10_000
-"""Keys whose inner errors are counted at once; beyond, all counts begin anew."""
 
 
 class Worker:
@@ -62,7 +58,7 @@ class Worker:
         self._rules = rules
         self._pending_limit = timedelta(seconds=pending_limit)
         self._metrics = metrics
-        self._stumbles: Counter[str] = Counter()
+        self._stumbles = Stumbles()
         self._log = logs.logger("worker")
 
     async def scan(self, request: ScanRequest, delivery: Delivery) -> None:
@@ -71,7 +67,6 @@ class Worker:
             raise Permanent(f"a request of tenant {request.tenant} in the lane of {self._tenant}")
         reference = _reference(request)
         with (
-            self._looks.turn(is_look=delivery.number > 1),
             logs.bind(key=request.key, image=request.image),
             self._metrics.scan_duration.labels("scan").time(),
         ):
@@ -93,9 +88,14 @@ class Worker:
                 request, known, ErrorClass.ANCHORE_NOT_UNDERSTOOD, attempts.ABANDONED, begun
             )
             return
-        if delivery.number > 1:
-            known = await self._count_attempt(request, known)
-        await self._scan(request, reference, known)
+        with self._looks.turn(is_look=attempts.is_look(known)):
+            if delivery.number > 1:
+                known = await self._count_attempt(request, known)
+            try:
+                await self._scan(request, reference, known)
+            except Unavailable:  # this worker lives, whoever is away
+                await self._count_back(request, known)
+                raise
 
     async def _count_attempt(self, request: ScanRequest, known: Known) -> Known:
         """Note that the work is begun again, before it is. Raises `Permanent` when it ends no worker any more."""
@@ -109,18 +109,28 @@ class Worker:
         revision = await self._buckets.put_state(request.key, marked, now, over=known.state_revision)
         return msgspec.structs.replace(known, state=marked, state_revision=revision)
 
+    async def _count_back(self, request: ScanRequest, known: Known) -> None:
+        """The attempt has ended and its worker lives; where another state was written meanwhile, that says so."""
+        if known.state is None or not known.state.begun:
+            return
+        calm = msgspec.structs.replace(known.state, begun=0)
+        try:
+            await self._buckets.put_state(request.key, calm, datetime.now(UTC), over=known.state_revision)
+        except (Conflict, Unavailable) as error:
+            self._log.debug("attempt_not_counted_back", error=str(error))
+
     async def _scan(self, request: ScanRequest, reference: ImageReference, known: Known) -> None:
         try:
             verdict = await self._judge(request, reference, known, datetime.now(UTC))
         except ScanFailed as error:
-            self._stumbles.pop(request.key, None)
+            self._stumbles.over(request.key)
             await self._put_error(request, known, error.error, str(error))
         except TryAgain as error:
             await self._try_again(request, known, error)
         except Unavailable as error:
             await self._no_answer(request, known, error)
         else:
-            self._stumbles.pop(request.key, None)
+            self._stumbles.over(request.key)
             await self._put_verdict(verdict, request.key, known)
 
     async def _judge(
@@ -203,7 +213,7 @@ class Worker:
             attempt=attempt,
         )
         await self._buckets.put_state(request.key, pending, now, over=known.state_revision)
-        self._stumbles.pop(request.key, None)
+        self._stumbles.over(request.key)
         self._note("pending")
         raise Retryable(f"{image.digest} is being analysed", delay=delay)
 
@@ -219,14 +229,11 @@ class Worker:
 
     async def _try_again(self, request: ScanRequest, known: Known, error: TryAgain) -> None:
         """An inner error of Anchore: silently a few times, then an error state."""
-        tries = self._stumbled(request.key)
+        tries = self._stumbles.again(request.key)
         if tries < delays.MAX_TRIES:
-            if known.state and known.state.begun:  # this attempt has ended well
-                calm = msgspec.structs.replace(known.state, begun=0)
-                now = datetime.now(UTC)
-                await self._buckets.put_state(request.key, calm, now, over=known.state_revision)
+            await self._count_back(request, known)
             raise Retryable(str(error), delay=delays.jittered(delays.until_next_look(tries)))
-        self._stumbles.pop(request.key, None)
+        self._stumbles.over(request.key)
         await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, str(error))
 
     async def _no_answer(self, request: ScanRequest, known: Known, error: Unavailable) -> None:
@@ -235,18 +242,11 @@ class Worker:
             raise error
         self._bundles.look_soon()
         self._log.warning("anchore_unavailable", error=str(error))
-        is_first = self._stumbled(request.key) == 1
+        is_first = self._stumbles.again(request.key) == 1
         await self._put_error(request, known, ErrorClass.ANCHORE_UNAVAILABLE, NO_ANSWER)
         if is_first:
             raise error
-        self._stumbles.pop(request.key, None)
-
-    def _stumbled(self, key: str) -> int:
-        """Counts one more; gives how many times in a row nothing came of this key in this process."""
-        if len(self._stumbles) >= MAX_STUMBLES_REMEMBERED:
-            self._stumbles.clear()
-        self._stumbles[key] += 1
-        return self._stumbles[key]
+        self._stumbles.over(request.key)
 
     async def _put_error(
         self,

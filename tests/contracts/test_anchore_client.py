@@ -5,11 +5,9 @@ it; what the client was asked in the recording decides only for which image, tag
 """
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,21 +15,27 @@ import msgspec
 import pytest
 import yaml
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
-from services.scanner import anchore, anchore_v1_api, evaluation
-from services.scanner.anchore import Bundle, Evaluation, Image
+from services.scanner import anchore, anchore_v1_api
 from services.scanner.anchore_v1 import AnchoreV1
-from services.scanner.calls import Calls
-from services.scanner.evaluation import Lifetimes, OnUnmapped, Rules
-from services.scanner.failures import NotAnalyzed, ScanFailed, TryAgain
-from services.scanner.metrics import ScannerMetrics
 from shared import anchore as transport
 from shared import images
-from shared.anchore import AnchoreHttp, AnchoreSettings, open_session
-from shared.contracts import ScanRequest
+from shared.anchore import AnchoreSettings
 from shared.errors import Unavailable
 from shared.settings import Secret
+from tests.support.anchore_client import (
+    ABSENT,
+    BUNDLE_UNKNOWN,
+    NOT_ANALYZED,
+    NOT_UNDERSTOOD,
+    TRY_AGAIN,
+    UNAUTHORIZED,
+    UNSUPPORTED,
+    Sent,
+    always,
+    calls_of,
+    outcome,
+)
 from tests.support.recordings import FOLDER, WEB, Recording, load
 
 RECORDINGS = {recording.number: recording for recording in load()}
@@ -42,13 +46,6 @@ needs_recordings = pytest.mark.skipif(
 )
 
 DEFAULT = "2c53a13c-1765-11e8-82ef-23527761d060"
-RULES = Rules(lifetimes=Lifetimes(passed=60, failed=60, tag=60, known=600), on_unmapped=OnUnmapped.FAIL)
-
-ABSENT, NOT_ANALYZED, TRY_AGAIN = "absent", "NotAnalyzed", "TryAgain"
-NOT_UNDERSTOOD = "ScanFailed anchore_not_understood"
-UNAUTHORIZED = "ScanFailed anchore_unauthorized"
-UNSUPPORTED = "ScanFailed unsupported"
-BUNDLE_UNKNOWN = "ScanFailed bundle_unknown"
 
 PORT_22 = "dockerfile/exposed_ports"
 
@@ -199,112 +196,6 @@ def _operation(recording: Recording) -> str | None:
     return None
 
 
-class Sent(msgspec.Struct):
-    """What the client asked."""
-
-    method: str
-    path: str
-    query: dict[str, str]
-    body: Any
-    headers: dict[str, str]
-    port: int
-
-
-@asynccontextmanager
-async def client_of(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
-) -> AsyncIterator[tuple[AnchoreV1, list[Sent]]]:
-    """A client of a server that gives this answer to everything, and the journal of what it was asked."""
-    journal: list[Sent] = []
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        text = await request.text()
-        body = json.loads(text) if text else None
-        headers = dict(request.headers)
-        port = request.url.port or 0
-        journal.append(Sent(request.method, request.path, dict(request.query), body, headers, port))
-        return await answer(request)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        settings = AnchoreSettings(url=url, username="ada", password=Secret("pass:wörd"), account="team-a")
-        async with open_session(settings) as session:
-            calls = Calls(AnchoreHttp(session, settings), ScannerMetrics(CollectorRegistry()))
-            yield AnchoreV1(calls), journal
-    finally:
-        await runner.cleanup()
-
-
-def always(status: int, body: Any, **headers: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """The same answer each time."""
-    data = (
-        body
-        if isinstance(body, bytes)
-        else body.encode()
-        if isinstance(body, str)
-        else json.dumps(body).encode()
-    )
-
-    async def answer(_: web.Request) -> web.StreamResponse:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return web.Response(status=status, body=data, headers=named)
-
-    return answer
-
-
-async def outcome(call: Awaitable[Any]) -> str:
-    """What came of a call, in a word or two."""
-    try:
-        return _shown(await call)
-    except ScanFailed as error:
-        return f"ScanFailed {error.error.value}"
-    except Unavailable:
-        return Unavailable.__name__
-    except (NotAnalyzed, TryAgain) as error:
-        return type(error).__name__
-
-
-def _shown(answer: Any) -> str:
-    if answer is None:
-        return ABSENT
-    if isinstance(answer, Image):
-        tags = [tag.partition("/")[2] for tag in answer.tags]
-        short = f"{answer.digest[7:15]} {answer.list_digest[7:15]}"
-        return " ".join(["image", short, answer.analysis_status, *sorted(tags)])
-    if isinstance(answer, Evaluation):
-        return _judged(answer)
-    assert all(isinstance(each, Bundle) for each in answer)
-    active = next((each.bundle_id for each in answer if each.is_active), None)
-    return f"bundles active={active} of {len(answer)}"
-
-
-def _judged(found: Evaluation) -> str:
-    """The verdict with what stopped the image; the bare result where the record asked for no detail."""
-    if found.is_mapped is None:
-        return found.result.value
-    now = datetime.now(UTC)
-    digest = "sha256:" + "0" * 64
-    verdict = evaluation.verdict(
-        ScanRequest(tenant="t", image="r.example/a:1", bundle_id="b", asked_at=now),
-        Image(digest=digest, list_digest=digest, analysis_status="analyzed"),
-        found,
-        bundle_hash="",
-        is_mutable=True,
-        previous=None,
-        rules=RULES,
-        now=now,
-    )
-    if verdict.unmapped:
-        return "unmapped"
-    stops = sorted({f"{each.gate}/{each.trigger}" for each in verdict.reasons if each.action == "stop"})
-    return ": ".join([verdict.result.value, *([" ".join(stops)] if stops else [])])
-
-
 async def _ask(client: AnchoreV1, recording: Recording) -> str:
     request = recording.request
     digest = unquote(request["path"].split("/")[3]) if _operation(recording) in {"get", "check"} else ""
@@ -346,6 +237,15 @@ async def test_recorded_answer(number: int) -> None:
         assert await _ask(client, recording) == EXPECTED[number]
     [sent] = journal
     assert (sent.method, sent.path) == (recording.request["method"], recording.request["path"])
+
+
+@asynccontextmanager
+async def client_of(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[tuple[AnchoreV1, list[Sent]]]:
+    """A client of a server that gives this answer to everything, and the journal of what it was asked."""
+    async with calls_of(answer) as (calls, journal):
+        yield AnchoreV1(calls), journal
 
 
 # What no engine was recorded to answer.

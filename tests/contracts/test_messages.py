@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from shared import contracts
 from shared.contracts import (
     Action,
-    AffectedWorkload,
     AdmissionDecided,
+    AffectedWorkload,
     ContainerKind,
     DeadLetter,
     Decoder,

@@ -6,26 +6,17 @@ long; delays that the scanner waits for are shortened, their real values are tes
 
 import asyncio
 import contextlib
-import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import nats.js.errors
 import pytest
-from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from deploy.dev.anchore.catalogue import Content
-from deploy.dev.anchore.faults import Fault
-from deploy.dev.nats import NatsServer
-from services.scanner import app, breaker, bundles, config, delays
-from shared import anchore as transport
+from services.scanner import breaker, bundles, delays
 from shared import consumer, contracts, streams, subjects
-from shared.broker import Broker, BrokerSettings, open_broker
 from shared.buckets import Bucket
 from shared.contracts import (
     ErrorClass,
@@ -35,196 +26,18 @@ from shared.contracts import (
     ScanRequest,
     ScanState,
     TenantRecord,
-    Verdict,
 )
 from shared.errors import Conflict, Unavailable
-from shared.lifecycle import background
-from shared.metrics import CommonMetrics
 from shared.subjects import Lane
-from shared.tenants import TenantSource
-from shared.verdict_store import VerdictBuckets, VerdictMirror
-from shared.verdicts import StoredVerdict
-from tests.support.anchore import Simulator, anchore, bundle, client, rule, selection
-
-DEFAULT = "2c53a13c-1765-11e8-82ef-23527761d060"
-WITHIN = 10.0
-"""Seconds after which something that should have happened has not."""
+from shared.verdict_store import VerdictBuckets
+from tests.support.anchore import Simulator, bundle, rule, selection
+from tests.support.scene import DEFAULT, FENCE, WITHIN, Scene, add_bundle, hold, lie
 
 GOOD = "registry.example/bulk/good:1"
-FENCE = "registry.example/bulk/fence:1"
 BAD = "registry.example/bad/app:1"
 SLOW = "registry.example/slow/app:1"
 BROKEN = "registry.example/broken/app:1"
 MULTI = "registry.example/team/multi:1.0"
-
-
-T = TypeVar("T")
-
-
-class Scene:
-    """One test: a tenant, its Anchore, a connection to NATS, and what the buckets say."""
-
-    def __init__(self, nats: NatsServer, broker: Broker, mirror: VerdictMirror, simulator: Simulator) -> None:
-        self.tenant = f"t-{secrets.token_hex(4)}"
-        self.broker = broker
-        self.mirror = mirror
-        self.simulator = simulator
-        self.buckets = VerdictBuckets(broker)
-        mirror.tenants.on_change(mirror._wake)
-        self._nats = nats
-
-    @asynccontextmanager
-    async def scanner(
-        self, *, password: str = "foobar", **settings: str
-    ) -> AsyncIterator["asyncio.Task[None]"]:
-        """The service while the context is open."""
-        environment = {
-            "MOORGATE_NATS_URL": self._nats.url,
-            "MOORGATE_METRICS_LISTEN": "127.0.0.1:0",
-            "MOORGATE_ANCHORE_URL": self.simulator.url,
-            "MOORGATE_ANCHORE_PASSWORD": password,
-            "MOORGATE_ANCHORE_API": "v1",
-            **{f"MOORGATE_{name}": value for name, value in settings.items()},
-        }
-        loaded = config.load(environment)
-        fixed = {self.tenant: loaded.tenants.fixed["default"]}
-        loaded = msgspec.structs.replace(loaded, tenants=TenantSource(fixed=fixed))
-        stop = asyncio.Event()
-        service = asyncio.create_task(app.run(loaded, stop))
-        try:
-            yield service
-        finally:
-            stop.set()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait_for(service, WITHIN)
-
-    def key(self, image: str, bundle_id: str = DEFAULT) -> str:
-        return subjects.verdict_key(self.tenant, bundle_id, image)
-
-    async def ask(
-        self, image: str, lane: Lane = Lane.ADMISSION, *, bundle_id: str = DEFAULT, seen: int = 0
-    ) -> bool:
-        """Whether the request was taken: False where one waits already."""
-        request = ScanRequest(
-            tenant=self.tenant, image=image, bundle_id=bundle_id, seen=seen, asked_at=datetime.now(UTC)
-        )
-        return await self.broker.publish_unless_waiting(self.subject(image, lane, bundle_id), request)
-
-    async def ask_again(self, image: str, lane: Lane = Lane.ADMISSION, **more: Any) -> None:
-        """Ask as soon as the request before is acknowledged, which is a moment after its answer is seen."""
-        async with asyncio.timeout(WITHIN):
-            while not await self.ask(image, lane, **more):
-                continue
-
-    def subject(self, image: str, lane: Lane = Lane.ADMISSION, bundle_id: str = DEFAULT) -> str:
-        return subjects.scan_subject(lane, self.tenant, self.key(image, bundle_id))
-
-    async def verdict(self, image: str, after: int = 0, *, bundle_id: str = DEFAULT) -> StoredVerdict:
-        """The verdict once there is one of a later revision."""
-        key = self.key(image, bundle_id)
-
-        def found() -> StoredVerdict | None:
-            stored = self.mirror.verdict(key)
-            return stored if stored and stored.revision > after else None
-
-        return await self._until(key, found)
-
-    async def record(self, fits: Callable[[TenantRecord], bool]) -> TenantRecord:
-        """The tenant's record once it fits."""
-        async with asyncio.timeout(WITHIN):
-            while (record := await self.buckets.tenant(self.tenant)) is None or not fits(record):
-                continue
-        return record
-
-    async def lane_is_there(self, durable: str) -> None:
-        """Wait until the scanner has made its durable."""
-        async with asyncio.timeout(WITHIN):
-            while True:
-                with contextlib.suppress(nats.js.errors.NotFoundError):
-                    await self.broker.jetstream.consumer_info(subjects.SCANS, durable)
-                    return
-
-    async def state(self, image: str, fits: Callable[[ScanState], bool] = bool) -> ScanState:
-        """The scan state once it fits."""
-        key = self.key(image)
-
-        def found() -> ScanState | None:
-            state = self.mirror.state(key)
-            return state if state is not None and fits(state) else None
-
-        return await self._until(key, found)
-
-    def on_state(self, image: str, call: Callable[[ScanState], object]) -> None:
-        """Call with every state that the image ever gets."""
-        key = self.key(image)
-
-        def changed(of: str | None) -> None:
-            if of == key and (state := self.mirror.state(key)) is not None:
-                call(state)
-
-        self.mirror.states.on_change(changed)
-
-    async def error(self, image: str, expected: ErrorClass) -> ScanError:
-        state = await self.state(image, lambda state: isinstance(state, ScanError))
-        assert isinstance(state, ScanError)
-        assert state.error is expected, state
-        assert (state.tenant, state.image, state.bundle_id) == (self.tenant, image, DEFAULT)
-        return state
-
-    async def pending(self, image: str, fits: Callable[[ScanPending], bool] = lambda _: True) -> ScanPending:
-        state = await self.state(image, lambda state: isinstance(state, ScanPending) and fits(state))
-        assert isinstance(state, ScanPending)
-        return state
-
-    async def scanned(self, image: str, lane: Lane = Lane.ADMISSION, *, seen: int = 0, **key: str) -> Verdict:
-        """Ask, and wait for the verdict."""
-        await self.ask_again(image, lane, seen=seen, **key)
-        return (await self.verdict(image, seen, **key)).verdict
-
-    async def cleared(self, image: str) -> None:
-        """No scan state is left."""
-        key = self.key(image)
-        await self._until(key, lambda: self.mirror.state(key) is None or None)
-
-    async def lifetime(self, bucket: str, key: str) -> int:
-        """Seconds after which NATS forgets the entry."""
-        message = await self.broker.jetstream.get_last_msg(
-            streams.bucket_stream(bucket), f"$KV.{bucket}.{key}", direct=True
-        )
-        return int((message.headers or {})["Nats-TTL"].removesuffix("s"))
-
-    async def nothing_left(self) -> None:
-        """Every request of the admission lane was worked on: with one worker the fence comes last."""
-        self.simulator.preload(FENCE)
-        await self.scanned(FENCE)
-
-    async def _until(self, key: str, found: Callable[[], T | None]) -> T:
-        with self.mirror.watching([key]) as changed:
-            async with asyncio.timeout(WITHIN):
-                while (answer := found()) is None:
-                    await changed.wait()
-                    changed.clear()
-        return answer
-
-    def calls(self) -> dict[str, int]:
-        """To Anchore, without the look at the bundles that nobody's request causes."""
-        counted = dict(self.simulator.counters.calls)
-        counted.pop("policies_list", None)
-        return counted
-
-    def fault(self, operation: str, kind: str, **more: Any) -> None:
-        self.simulator.add_fault(msgspec.convert({"operation": operation, "kind": kind, **more}, Fault))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def made_streams(nats_server: NatsServer) -> None:
-    async def make() -> None:
-        settings = BrokerSettings(url=nats_server.url)
-        async with open_broker(settings, "moorgate/test", CommonMetrics(CollectorRegistry())) as broker:
-            await asyncio.wait_for(broker.connected(), WITHIN)
-            await streams.apply(broker, 1)
-
-    asyncio.run(make())
 
 
 @pytest.fixture(autouse=True)
@@ -235,80 +48,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(consumer, "PROBE_WAIT", 0.1)
 
 
-@pytest.fixture
-async def scene(nats_server: NatsServer) -> AsyncIterator[Scene]:
-    settings = BrokerSettings(url=nats_server.url)
-    async with (
-        anchore() as simulator,
-        open_broker(settings, "moorgate/test", CommonMetrics(CollectorRegistry())) as broker,
-    ):
-        mirror = VerdictMirror(broker)
-        async with background(*(each.run() for each in mirror.mirrors)):
-            for each in mirror.mirrors:
-                await asyncio.wait_for(each.ready.wait(), WITHIN)
-            yield Scene(nats_server, broker, mirror, simulator)
-
-
 def having(seen: list[Any], count: int) -> Callable[[ScanState], bool]:
     """Fits once so many have been seen."""
     return lambda _: len(seen) == count
-
-
-class Held:
-    """Calls of one operation that the server has and does not answer yet."""
-
-    def __init__(self) -> None:
-        self.arrived = asyncio.Event()
-        self.released = asyncio.Event()
-
-
-@contextlib.contextmanager
-def hold(simulator: Simulator, operation: str, times: int = 1) -> Iterator[Held]:
-    """The next calls wait until they are released."""
-    held, perform, left = Held(), simulator.server._perform, times
-
-    async def wait(found: Any, *arguments: Any) -> web.StreamResponse:
-        nonlocal left
-        if found.name == operation and left:
-            left -= 1
-            held.arrived.set()
-            await held.released.wait()
-        return await perform(found, *arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulator.server, "_perform", wait)
-        try:
-            yield held
-        finally:
-            held.released.set()
-
-
-@contextlib.contextmanager
-def lie(simulator: Simulator, operation: str, change: Callable[[Any], Any]) -> Iterator[None]:
-    """The operation's answers, changed."""
-    perform = simulator.server._perform
-
-    async def tell(found: Any, *arguments: Any) -> web.StreamResponse:
-        response = await perform(found, *arguments)
-        if found.name != operation:
-            return response
-        assert isinstance(response, web.Response)
-        assert isinstance(response.body, bytes)
-        return web.json_response(change(msgspec.json.decode(response.body)))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simulator.server, "_perform", tell)
-        yield
-
-
-async def add_bundle(simulator: Simulator, content: dict[str, Any], *, active: bool = False) -> None:
-    async with client(simulator) as api:
-        async with api.post("/v1/policies", json=content) as response:
-            assert response.status == 200, await response.text()
-        if active:
-            body = {"policyId": content["id"], "active": True, "policybundle": content}
-            async with api.put(f"/v1/policies/{content['id']}", json=body) as response:
-                assert response.status == 200, await response.text()
 
 
 def checked_tags(simulator: Simulator) -> list[str]:
@@ -744,37 +486,6 @@ async def test_the_record_of_another_digest_is_no_verdict_while_pending_either(s
 
 # Anchore is in trouble.
 
-# aiohttp itself repeats a GET once when a connection that it had open before is reset.
-RECOVERS = [
-    ("image_add", "reset", {}),
-    ("check", "reset", {"times": 2}),
-    ("check", "truncated", {}),
-    ("image_add", "truncated", {"after": True}),
-    ("image_add", "too_many", {"retry_after": 1}),
-    ("check", "error", {"status": 503}),
-    ("image_add", "hang", {}),
-]
-"""Anchore does not answer: the request is held, and answered without another one."""
-
-
-@pytest.mark.parametrize(("operation", "kind", "more"), RECOVERS)
-async def test_no_answer_is_waited_out(
-    scene: Scene,
-    monkeypatch: pytest.MonkeyPatch,
-    operation: str,
-    kind: str,
-    more: dict[str, Any],
-) -> None:
-    monkeypatch.setattr(transport, "CALL_TIMEOUT", 0.5)
-    scene.simulator.preload(GOOD)
-    scene.fault(operation, kind, **more)
-    async with scene.scanner():
-        assert await scene.ask(GOOD)
-        await scene.error(GOOD, ErrorClass.ANCHORE_UNAVAILABLE)
-        assert scene.mirror.verdict(scene.key(GOOD)) is None
-        assert (await scene.verdict(GOOD)).verdict.result is Result.PASS
-        await scene.cleared(GOOD)
-
 
 @pytest.mark.parametrize(
     ("operation", "kind", "more"),
@@ -820,50 +531,6 @@ async def test_one_inner_error_after_a_long_analysis_is_no_error_state(scene: Sc
         scene.on_state(SLOW, lambda state: errors.append(state) if isinstance(state, ScanError) else None)
         assert (await scene.verdict(SLOW)).verdict.result is Result.PASS
         assert errors == []
-
-
-@pytest.mark.parametrize(
-    ("operation", "kind", "expected"),
-    [
-        ("image_add", "unauthorized", ErrorClass.ANCHORE_UNAUTHORIZED),
-        ("check", "unauthorized", ErrorClass.ANCHORE_UNAUTHORIZED),
-        ("image_add", "not_found", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-        ("check", "not_found", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-        ("image_add", "wrong_json", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-        ("check", "wrong_json", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-        ("check", "html", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-        ("image_add", "huge", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-        ("check", "huge", ErrorClass.ANCHORE_NOT_UNDERSTOOD),
-    ],
-)
-async def test_a_wrong_answer_is_an_error_and_nothing_is_kept_of_it(
-    scene: Scene, operation: str, kind: str, expected: ErrorClass
-) -> None:
-    scene.simulator.preload(GOOD)
-    scene.fault(operation, kind)
-    async with scene.scanner():
-        assert await scene.ask(GOOD)
-        await scene.error(GOOD, expected)
-        assert (await scene.buckets.verdict(scene.key(GOOD)))[1] == 0
-        assert (await scene.scanned(GOOD)).result is Result.PASS
-        await scene.cleared(GOOD)
-
-
-async def test_anchore_goes_away_and_comes_back(scene: Scene) -> None:
-    image = scene.simulator.preload(GOOD)
-    async with scene.scanner():
-        await scene.scanned(GOOD)
-        known = await scene.verdict(GOOD)
-        scene.simulator.preload(BAD)
-        await scene.simulator.refuse_connections()
-        assert await scene.ask(BAD)
-        await scene.error(BAD, ErrorClass.ANCHORE_UNAVAILABLE)
-        assert not await scene.ask(BAD), "the request is held"
-        assert scene.mirror.verdict(scene.key(GOOD)) == known, "what is known stays known"
-        await scene.simulator.listen()
-        assert (await scene.verdict(BAD)).verdict.result is Result.FAIL
-        await scene.cleared(BAD)
-    assert known.verdict.digest == image.digest
 
 
 async def test_the_tenants_record_says_while_anchore_is_away(

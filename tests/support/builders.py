@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from services.gateway.admission import AdmissionRequest
-from services.gateway.workloads import PodImage
 from shared import images
 from shared.contracts import (
     ContainerKind,
@@ -24,6 +23,7 @@ from shared.contracts import (
 )
 from shared.crds import WhiteListItem, WhiteListSpec
 from shared.objects import ObjectMeta
+from shared.pods import PodImage
 from shared.policies import OnError, OnPending, Rule
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)

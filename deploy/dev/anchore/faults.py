@@ -22,6 +22,7 @@ FaultKind = Literal[
     "too_many",
     "truncated",
     "wrong_json",
+    "wrong_shape",
     "html",
     "huge",
 ]
@@ -80,6 +81,8 @@ async def spoil(fault: Fault, request: web.Request) -> web.StreamResponse:
         return await _truncate(request)
     if fault.kind == "wrong_json":
         return web.Response(body=b'[{"analysis_status": "analy', content_type=JSON)
+    if fault.kind == "wrong_shape":
+        return web.Response(body=b'[{"no": "such", "answer": 1}]', content_type=JSON)
     if fault.kind == "html":
         return web.Response(body=b"<html><body>It works!</body></html>", content_type="text/html")
     if fault.kind == "huge":
