@@ -25,6 +25,9 @@ from shared.errors import BadSetting, Conflict, Refused, Unavailable
 REQUEST_TIMEOUT = 10.0
 """Seconds for one request: kubernetes-asyncio's default is none at all."""
 
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds a Retry-After can ask for at most: a proxy's slip of the pen must not stop us for a day."""
+
 WATCH_SILENCE = 90.0
 """Seconds without a byte after which a watch counts as dead: bookmarks come every minute."""
 
@@ -193,4 +196,4 @@ def _message(answer: bytes) -> str:
 
 def _retry_after(response: aiohttp.ClientResponse) -> float:
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else 1.0
+    return min(float(value), LONGEST_RETRY_AFTER) if value.isdecimal() else 1.0

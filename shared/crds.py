@@ -6,6 +6,7 @@ working. A test holds these Structs and the manifests' schemas against one anoth
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -20,6 +21,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 WHITELIST_PATH = f"/apis/{API_VERSION}/whitelistitems"
 """Cluster-scoped."""
 
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""Of a time that a record lacks."""
+
 MAX_TRANSITIONS = 10
 """Transitions kept in an Audit, the newest."""
 
@@ -30,6 +34,9 @@ RELEASE_LABEL, ACTION_LABEL, STATE_LABEL = f"{GROUP}/release", f"{GROUP}/action"
 """What Audits are selected by; a release that is no label value stands there by its hash."""
 OWNED_LABEL = f"{GROUP}/owned"
 """`false`: no owner takes the Audit along when it goes; it has a retention instead."""
+
+COMPLETE_LABEL = f"{GROUP}/complete"
+"""`false`: something was let in before its verdict was known; the record is completed when that is there."""
 
 OWNER_UNVERIFIED = "OwnerUnverified"
 """Condition: the Pod named a controller that did not check out; the record is the Pod's own."""
@@ -213,6 +220,8 @@ class DecisionMark(_Resource, frozen=True, kw_only=True, omit_defaults=False):
     attempt: bool = False
     """It left the workload as it was (a refused update, a debug container, a name already taken): counts
     less than any other."""
+    judged_at: Utc = NEVER
+    """When a verdict last changed what is said of the images; until then when the decision was taken."""
 
 
 class Condition(_Resource, frozen=True, kw_only=True):
@@ -225,12 +234,26 @@ class Condition(_Resource, frozen=True, kw_only=True):
     last_transition_time: Utc
 
 
+class AuditSummary(_Resource, frozen=True, kw_only=True, omit_defaults=False):
+    """The record at a glance: what `kubectl get audits` shows. Follows from spec and state."""
+
+    images: str = ""
+    """The image that matters most, and how many more there are."""
+    result: str = ""
+    """How many of them failed, or what else is to be said of them."""
+    reason: str = ""
+    """Why, for the image that matters most."""
+    policy: str = ""
+    """The ImagePolicies that judged; `default` where none matched."""
+
+
 class AuditStatus(_Resource, frozen=True, kw_only=True, omit_defaults=False):
     """Where the record stands: part of the object itself, there is no status subresource."""
 
     state: AuditState
     last_seen: Utc
     decision: DecisionMark
+    summary: AuditSummary = AuditSummary()
     transitions: tuple[Transition, ...] = ()
     conditions: tuple[Condition, ...] = ()
 

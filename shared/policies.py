@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from shared.contracts import Mode, TenantRecord
-from shared.settings import parse_duration
+from shared.settings import Environment, parse_duration
 
 
 class OnPending(StrEnum):
@@ -46,6 +46,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds a digest that already runs in the namespace is let in after it began to fail."""
     policy: str | None = None
     """Name of the ImagePolicy; None: the process defaults."""
+
+
+def load_defaults(environment: Environment) -> Rule:
+    """The process defaults, from `MOORGATE_MODE`, `MOORGATE_ON_PENDING` and `MOORGATE_ON_ERROR`. Raises `BadSetting`."""
+    return Rule(
+        mode=environment.choice("MOORGATE_MODE", Mode, Mode.ENFORCE),
+        on_pending=environment.choice("MOORGATE_ON_PENDING", OnPending, OnPending.RETRY),
+        on_error=environment.choice("MOORGATE_ON_ERROR", OnError, OnError.DENY),
+    )
 
 
 class Operator(StrEnum):

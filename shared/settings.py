@@ -41,8 +41,6 @@ NOT_YET = {
         "OUTBOX_DIR": "",
         "DECISION_DURABILITY": "",
         "ON_UNRECORDED": "",
-        "RESCAN_INTERVAL": "",
-        "REPORTS": "off",
         "PAGE_LISTEN": "",
         "PAGE_CERT_FILE": "",
         "PAGE_KEY_FILE": "",

@@ -17,6 +17,7 @@ Scanners reload it; the command line reads it too. Every fault is one line that 
 import re
 import ssl
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -53,7 +54,25 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    tenants: dict[str, _Entry]
+    tenants: dict[str, Any]
+    """Entries, decoded one by one: a fault names its tenant."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key given twice: the second tenant of a name would silently take the first one's place."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Twice(yaml.MarkedYAMLError):
+    """A key is there twice."""
 
 
 class TenantSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,14 +109,20 @@ def read(path: Path) -> dict[str, Tenant]:
     """The tenants of a file. Raises `BadSetting` with the line to show."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = msgspec.convert(yaml.safe_load(text), _File)
+        content = msgspec.convert(yaml.load(text, Loader=_Loader), _File)  # noqa: S506  a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:  # its text quotes the line at fault, which may hold a password
-        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{_where(error)}") from error
     except msgspec.ValidationError as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path}: {error}") from error
-    return {name: _tenant(path, name, entry) for name, entry in content.tenants.items()}
+    except _Twice as error:
+        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} has a key twice{_where(error)}") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # its text quotes the line at fault, which may hold a password
+        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{_where(error)}") from None
+    return {name: _tenant(path, name, given) for name, given in content.tenants.items()}
 
 
 def from_environment(environment: Environment) -> AnchoreSettings:
@@ -126,16 +151,22 @@ def from_environment(environment: Environment) -> AnchoreSettings:
     )
 
 
-def _tenant(path: Path, name: str, entry: _Entry) -> Tenant:
+def _tenant(path: Path, name: str, given: Any) -> Tenant:
     where = f"MOORGATE_TENANTS_FILE: {path}: tenant {name[:60]!r}"
     if not _NAME.fullmatch(name):
         raise BadSetting(f"{where}: a name is 1 to 40 of a-z, 0-9 and -")
+    try:
+        entry = msgspec.convert(given, _Entry)
+    except msgspec.ValidationError as error:
+        raise BadSetting(f"{where}: {error}") from error
     if fault := fault_of_url(entry.url):
         raise BadSetting(f"{where}: url {fault}: it must be http(s)://host[:port]")
     if ":" in entry.username or not entry.username:
         raise BadSetting(
             f"{where}: username is empty or holds a ':', which basic authentication cannot carry"
         )
+    if entry.account and not entry.account.isprintable():
+        raise BadSetting(f"{where}: account holds what no header can carry")
     ca_file = path.parent / entry.ca_file if entry.ca_file else None
     if ca_file and (fault := fault_of_ca(ca_file)):
         raise BadSetting(f"{where}: caFile: {fault}")
@@ -158,7 +189,7 @@ def _password(where: str, path: Path, entry: _Entry) -> Secret:
     if entry.password_file is not None:
         try:
             password = (path.parent / entry.password_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise BadSetting(f"{where}: passwordFile: cannot read {entry.password_file}: {reason}") from error
     if not password:
@@ -166,7 +197,7 @@ def _password(where: str, path: Path, entry: _Entry) -> Secret:
     return Secret(password)
 
 
-def _where(error: yaml.YAMLError) -> str:
+def _where(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     return f" (line {mark.line + 1})" if mark else ""
 
@@ -177,9 +208,8 @@ def fault_of_url(url: str) -> str | None:
         return "holds credentials, which have keys of their own"
     try:
         parts = urlsplit(url)
-        is_good = (
-            parts.scheme in ("http", "https") and bool(parts.hostname and parts.port != 0) and not parts.query
-        )
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname and parts.port != 0)
+        is_good = is_good and url.isprintable() and not set(url) & set(" ?#")
     except ValueError:  # brackets or a port of nonsense
         is_good = False
     return None if is_good else f"is {url!r}"

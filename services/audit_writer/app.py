@@ -11,12 +11,17 @@ from prometheus_client import CollectorRegistry
 
 from services.audit_writer.cluster import AuditCluster
 from services.audit_writer.config import AuditWriterConfig
+from services.audit_writer.folds import Folds
 from services.audit_writer.inventory import Inventory
+from services.audit_writer.leader import Leader
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.notifications.notifier import open_notifiers
+from services.audit_writer.open_reports import OpenReports, ReportKind
 from services.audit_writer.owners import Owners
+from services.audit_writer.rates import WriteRate
 from services.audit_writer.recorder import Recorder
 from services.audit_writer.retention import Retention
+from services.audit_writer.running import Running
 from shared import logs, streams, subjects
 from shared.broker import Broker, open_broker
 from shared.buckets import Bucket
@@ -30,8 +35,8 @@ from shared.probes import Readiness, serve_probes
 LEASE = "moorgate-audit-writer"
 """Held by the audit-writer that takes the inventory."""
 
-CONCURRENCY = 16
-"""Decisions folded at the same time: each waits for three answers of the API server, one after another."""
+CONCURRENCY = 1000
+"""Decisions in work at once: so many of a burst can become one write. They hold some 10 KiB each."""
 
 ACK_WAIT = 30.0
 """Seconds, as shared/streams.py makes the durable."""
@@ -48,20 +53,46 @@ async def run(config: AuditWriterConfig, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         probes = await stack.enter_async_context(serve_probes(config.metrics_listen, registry, readiness))
         api_server = await stack.enter_async_context(open_cluster())
-        cluster = AuditCluster(api_server)
+        rate = WriteRate()
+        cluster = AuditCluster(api_server, rate)
         broker = await stack.enter_async_context(open_broker(config.broker, config.source, metrics))
 
-        recorder = Recorder(cluster, Owners(cluster), metrics)
+        owners = Owners(cluster)
+        has_reports = config.reports is ReportKind.OPENREPORTS
+        folds = Folds(
+            cluster, owners, metrics, OpenReports(api_server, rate, metrics) if has_reports else None
+        )
+        recorder = Recorder(folds, owners, metrics)
         consumer = Consumer(broker, metrics, _work(recorder, cluster))
         retention = Retention(cluster, config.retention)
-        inventory = Inventory(api_server, Bucket(broker, subjects.RUNNING), config.inventory_interval)
+        running = Running()
+        inventory = Inventory(
+            api_server,
+            Bucket(broker, subjects.RUNNING),
+            running,
+            metrics,
+            interval=config.inventory_interval,
+            release_labels=config.release_labels,
+        )
+        leader = Leader(
+            config,
+            api_server=api_server,
+            cluster=cluster,
+            rate=rate,
+            folds=folds,
+            owners=owners,
+            broker=broker,
+            running=running,
+            inventory=inventory,
+            metrics=metrics,
+        )
         notifiers = await open_notifiers(stack, config.notify, broker, metrics)
         leadership = Leadership(api_server, config.namespace, LEASE)
         await stack.enter_async_context(
             background(
                 _consume(broker, cluster, consumer, readiness),
                 retention.run(),
-                leadership.run(inventory.run),
+                leadership.run(leader.run),
                 *notifiers,
             )
         )
@@ -86,11 +117,12 @@ def _work(recorder: Recorder, cluster: AuditCluster) -> Work[AdmissionDecided]:
 async def _consume(
     broker: Broker, cluster: AuditCluster, consumer: Consumer[AdmissionDecided], readiness: Readiness
 ) -> None:
-    """Take decisions once the stream is there and the API server knows Audits."""
-    await streams.wait_for_streams(broker, subjects.EVENTS)
-    readiness.done("streams")
+    """Take decisions once the API server knows Audits and the stream is there. Raises `BadSetting`."""
     while not await cluster.answers():
+        await cluster.check_scope()
         logs.logger("audit-writer").warning("audits_not_served", mend="is the API server up, the CRD there?")
         await asyncio.sleep(LOOK_AGAIN)
     readiness.done("audits")
+    await streams.wait_for_streams(broker, subjects.EVENTS)
+    readiness.done("streams")
     await consumer.run()

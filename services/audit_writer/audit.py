@@ -10,12 +10,14 @@ The pure part of the audit-writer: values in, values out, no I/O.
 """
 
 import hashlib
+from datetime import timedelta
 
 import msgspec
 
 from services.audit_writer import limits
 from services.audit_writer.limits import cut
 from services.audit_writer.spec import ACTIONS, fitted_spec, sentence
+from services.audit_writer.summary import DERIVED_LABELS, with_summary
 from shared import crds
 from shared.contracts import Action, AdmissionDecided
 from shared.crds import (
@@ -30,9 +32,11 @@ from shared.crds import (
 )
 
 _STATES = {Action.ALLOWED: AuditState.ADMITTED, Action.REJECTED: AuditState.REJECTED}
-_OUR_LABELS = frozenset(
-    {crds.FAKE_RELEASE_LABEL, crds.RELEASE_LABEL, crds.ACTION_LABEL, crds.STATE_LABEL, crds.OWNED_LABEL}
-)
+_OUR_LABELS = frozenset({crds.FAKE_RELEASE_LABEL, crds.RELEASE_LABEL, *DERIVED_LABELS})
+
+LAST_SEEN_EVERY = timedelta(minutes=10)
+"""How far `lastSeen` may stay behind where nothing else changes."""
+
 _MAX_ID = 128
 _HASH_LENGTH = 16
 
@@ -68,22 +72,28 @@ def audit_of(decision: AdmissionDecided, standing: Standing) -> Audit:
         conditions.append(_condition(crds.OWNER_UNVERIFIED, standing.doubt, decision))
     if missing:
         conditions.append(_condition(crds.TRUNCATED, Doubt("TooLarge", missing), decision))
-    return Audit(
+    audit = Audit(
         metadata=AuditMetadata(
             name=standing.name,
             namespace=decision.namespace,
-            labels=_labels(decision, standing),
+            labels={
+                crds.FAKE_RELEASE_LABEL: str(decision.fake_release).lower(),
+                crds.RELEASE_LABEL: crds.label_value(decision.release),
+            },
             owner_references=(standing.owner,) if standing.owner else (),
         ),
         spec=spec,
         status=AuditStatus(
             state=_STATES[decision.action],
             last_seen=decision.decided_at,
-            decision=DecisionMark(id=transition.id, at=decision.decided_at, attempt=attempt),
+            decision=DecisionMark(
+                id=transition.id, at=decision.decided_at, attempt=attempt, judged_at=decision.decided_at
+            ),
             transitions=(transition,),
             conditions=tuple(conditions),
         ),
     )
+    return with_summary(audit)
 
 
 def merge(one: Audit, other: Audit) -> Audit:
@@ -97,36 +107,70 @@ def merge(one: Audit, other: Audit) -> Audit:
 
 
 def succeed(existing: Audit, fresh: Audit) -> Audit:
-    """`existing` with what `fresh`, just verified, adds.
+    """`existing` with what `fresh`, just verified, adds."""
+    return fresh if is_replaced(existing, fresh) else merge(existing, fresh)
+
+
+def is_replaced(existing: Audit, fresh: Audit) -> bool:
+    """Whether `fresh` is about another workload of the name.
 
     An owner that was found alive under its name proves that an Audit owned by another uid is about a
     workload that is gone: it is replaced, as if the collector had been faster.
     """
-    old, new = _owner_uids(existing.metadata), _owner_uids(fresh.metadata)
-    return fresh if old and new and not old & new else merge(existing, fresh)
+    old, new = owner_uids(existing.metadata), owner_uids(fresh.metadata)
+    return bool(old and new and not old & new)
+
+
+def is_worth_a_write(before: Audit, after: Audit) -> bool:
+    """Whether `after` says something that `before` does not, or is so much later that it must be shown.
+
+    When it was last seen, evaluated and decided, and by which of the decisions with one outcome, is written
+    along with another change: thousands of Pods that meet the same answer are no news.
+    """
+    return after.status.last_seen - before.status.last_seen >= LAST_SEEN_EVERY or _said(before) != _said(
+        after
+    )
+
+
+def _said(audit: Audit) -> tuple[object, ...]:
+    status = audit.status
+    images = tuple(msgspec.structs.replace(image, evaluated_at=None) for image in audit.spec.images)
+    return (
+        audit.metadata,
+        msgspec.structs.replace(audit.spec, images=images),
+        status.state,
+        status.decision.attempt,
+        {each.outcome for each in status.transitions},
+        {(each.type, each.status, each.reason) for each in status.conditions},
+    )
 
 
 def written_part(audit: Audit) -> Audit:
-    """`audit` as we write it: without what the API server and others added to its metadata."""
+    """`audit` as we write it: our labels and columns as they follow from it, nothing that others added."""
     metadata = AuditMetadata(
         name=audit.metadata.name,
         namespace=audit.metadata.namespace,
         labels={key: value for key, value in audit.metadata.labels.items() if key in _OUR_LABELS},
         owner_references=audit.metadata.owner_references,
     )
-    return msgspec.structs.replace(audit, metadata=metadata)
+    return with_summary(msgspec.structs.replace(audit, metadata=metadata))
 
 
 def unowned(audit: Audit) -> Audit:
     """`audit` without an owner, and marked so for the sweep."""
-    labels = audit.metadata.labels | {crds.OWNED_LABEL: "false"}
-    metadata = msgspec.structs.replace(audit.metadata, owner_references=(), labels=labels)
-    return msgspec.structs.replace(audit, metadata=metadata)
+    return with_summary(
+        msgspec.structs.replace(audit, metadata=msgspec.structs.replace(audit.metadata, owner_references=()))
+    )
 
 
 def lost_owners(before: AuditMetadata, after: AuditMetadata) -> frozenset[str]:
     """Uids that no longer own the Audit: the collector may still act on the owner it read before."""
-    return _owner_uids(before) - _owner_uids(after)
+    return owner_uids(before) - owner_uids(after)
+
+
+def owner_uids(metadata: AuditMetadata) -> frozenset[str]:
+    """Who owns the Audit."""
+    return frozenset(reference.uid for reference in metadata.owner_references)
 
 
 def outcome(decision: AdmissionDecided) -> str:
@@ -141,11 +185,12 @@ def outcome(decision: AdmissionDecided) -> str:
     return hashlib.sha256(text).hexdigest()[:_HASH_LENGTH]
 
 
-def _rank(audit: Audit) -> tuple[bool, object, str, int, bytes]:
-    """Later is greater. What the same decision knew later (its owner, a reason) breaks the tie."""
+def _rank(audit: Audit) -> tuple[bool, object, str, int, object, bytes]:
+    """Later is greater. What was known later of the same decision (its owner, another verdict) breaks the tie."""
     mark = audit.status.decision
     content = msgspec.json.encode((audit.spec, audit.status.state, audit.status.conditions, audit.metadata))
-    return not mark.attempt, mark.at, mark.id, len(audit.metadata.owner_references), content
+    owners = len(audit.metadata.owner_references)
+    return not mark.attempt, mark.at, mark.id, owners, mark.judged_at, content
 
 
 def _newest(transitions: tuple[Transition, ...]) -> tuple[Transition, ...]:
@@ -190,17 +235,6 @@ def _id(decision: AdmissionDecided) -> str:
     return hashlib.sha256(decision.id.encode()).hexdigest()
 
 
-def _labels(decision: AdmissionDecided, standing: Standing) -> dict[str, str]:
-    """Always the same keys: what an apply leaves out stays where another manager owns it too."""
-    return {
-        crds.FAKE_RELEASE_LABEL: str(decision.fake_release).lower(),
-        crds.RELEASE_LABEL: crds.label_value(decision.release),
-        crds.ACTION_LABEL: ACTIONS[decision.action],
-        crds.STATE_LABEL: _STATES[decision.action].value,
-        crds.OWNED_LABEL: str(standing.owner is not None).lower(),
-    }
-
-
 def _condition(kind: str, doubt: Doubt, decision: AdmissionDecided) -> Condition:
     return Condition(
         type=kind,
@@ -209,7 +243,3 @@ def _condition(kind: str, doubt: Doubt, decision: AdmissionDecided) -> Condition
         message=cut(doubt.message, limits.MAX_TEXT),
         last_transition_time=decision.decided_at,
     )
-
-
-def _owner_uids(metadata: AuditMetadata) -> frozenset[str]:
-    return frozenset(reference.uid for reference in metadata.owner_references)

@@ -7,15 +7,16 @@ server does not take (`Permanent`).
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import quote
 
 import msgspec
 
+from services.audit_writer.rates import WriteRate
 from shared.cluster import Cluster, ListMeta
 from shared.contracts import Utc
 from shared.crds import API_VERSION, OWNED_LABEL, Audit, AuditMetadata, audits_path
-from shared.errors import MoorgateError, Permanent, Refused, Retryable, Unavailable
+from shared.errors import BadSetting, MoorgateError, Permanent, Refused, Retryable, Unavailable
 
 MANAGER = "moorgate-audit-writer"
 """Field manager of the applies."""
@@ -25,6 +26,13 @@ SWEEP_PAGE = 100
 
 REFUSED_DELAY = 30.0
 """Seconds until a write that a quota or missing rights refused is tried again."""
+
+OLD_CRD = (
+    "the cluster has the cluster-scoped Audits of the Anchore Image Validator, and Moorgate's belong to namespaces: "
+    "keep them by `kubectl get audits.security.banzaicloud.com -o yaml > audits-old.yaml`, then "
+    "`kubectl delete crd audits.security.banzaicloud.com` and install Moorgate's (docs/upgrading.md)"
+)
+"""What to do about the CustomResourceDefinition of the same group and name."""
 
 _NOT_FOUND, _FORBIDDEN = 404, 403
 
@@ -103,10 +111,11 @@ _PAGE, _UNOWNED = msgspec.json.Decoder(_Page), msgspec.json.Decoder(UnownedAudit
 
 
 class AuditCluster:
-    """Audits and their owners on one API server."""
+    """Audits and their owners on one API server; all writes take turns at the process's rate."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, rate: WriteRate | None = None) -> None:
         self._cluster = cluster
+        self._rate = rate or WriteRate()
 
     async def audit(self, namespace: str, name: str) -> StoredAudit | None:
         """The Audit, or None where there is none."""
@@ -117,21 +126,24 @@ class AuditCluster:
     async def create(self, audit: Audit) -> StoredAudit:
         """Raises `Conflict` where the name is taken, `NamespaceGone`."""
         namespace = audit.metadata.namespace
-        with _meaning(namespace):
-            return _stored(await self._cluster.create(audits_path(namespace), audit))
+        async with self._writing():
+            with _meaning(namespace):
+                return _stored(await self._cluster.create(audits_path(namespace), audit))
 
     async def apply(self, audit: Audit) -> StoredAudit:
         """Change exactly the object whose uid and resourceVersion `audit` carries; else `Conflict`."""
         metadata = audit.metadata
-        with _meaning(metadata.namespace):
-            path = f"{audits_path(metadata.namespace)}/{metadata.name}"
-            return _stored(await self._cluster.apply(path, audit, MANAGER))
+        path = f"{audits_path(metadata.namespace)}/{metadata.name}"
+        async with self._writing():
+            with _meaning(metadata.namespace):
+                return _stored(await self._cluster.apply(path, audit, MANAGER))
 
     async def delete(self, metadata: AuditMetadata) -> None:
         """Delete exactly this object, unless it has changed since it was read (`Conflict`)."""
         options = _DeleteOptions(_Preconditions(metadata.uid, metadata.resource_version))
         path = f"{audits_path(metadata.namespace)}/{metadata.name}"
-        await self._cluster.request("DELETE", path, body=msgspec.json.encode(options))
+        async with self._writing():
+            await self._cluster.request("DELETE", path, body=msgspec.json.encode(options))
 
     async def unowned(self) -> AsyncIterator[UnownedAudit]:
         """All Audits without an owner, page by page; unreadable ones are left out."""
@@ -144,6 +156,19 @@ class AuditCluster:
                 except msgspec.MsgspecError:
                     continue
                 yield unowned
+            if not page.metadata.continue_:
+                return
+            query["continue"] = page.metadata.continue_
+
+    async def all(self) -> AsyncIterator[Audit]:
+        """Every Audit, page by page; unreadable ones, and what is being deleted, are left out."""
+        query = {"limit": str(SWEEP_PAGE)}
+        while True:
+            page = _PAGE.decode(await self._cluster.request("GET", audits_path(), query=query))
+            for item in page.items:
+                stored = _stored(bytes(item))
+                if stored.audit and not stored.metadata.deletion_timestamp:
+                    yield stored.audit
             if not page.metadata.continue_:
                 return
             query["continue"] = page.metadata.continue_
@@ -164,11 +189,31 @@ class AuditCluster:
         return {each.kind: each for each in resources if "/" not in each.name}
 
     async def answers(self) -> bool:
-        """True while the API server answers and knows Audits."""
+        """True while the API server answers and knows Audits that belong to namespaces."""
         try:
-            return "Audit" in await self.resources(API_VERSION)
+            audits = (await self.resources(API_VERSION)).get("Audit")
         except MoorgateError:
             return False
+        return audits is not None and audits.namespaced
+
+    async def check_scope(self) -> None:
+        """Raises `BadSetting` where Audits are those of the Anchore Image Validator, which belong to no namespace."""
+        try:
+            audits = (await self.resources(API_VERSION)).get("Audit")
+        except (Refused, Unavailable):
+            return
+        if audits and not audits.namespaced:
+            raise BadSetting(OLD_CRD)
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Wait for a turn; when the API server wants to be left alone, everybody's turn comes later."""
+        await self._rate.take()
+        try:
+            yield
+        except Unavailable as error:
+            self._rate.pause(error.delay)
+            raise
 
 
 def _root(api_version: str) -> str:

@@ -8,12 +8,15 @@ import msgspec
 
 from services.audit_writer.notifications import notify_file
 from services.audit_writer.notifications.targets import Target
+from services.audit_writer.open_reports import ReportKind
+from shared import releases
 from shared.broker import BrokerSettings
 from shared.logs import LogFormat, LogLevel
+from shared.policies import Rule, load_defaults
 from shared.settings import Environment, Listen
 
 MIN_INTERVAL = 1.0
-"""Seconds between two inventories: each reads every Pod."""
+"""Seconds between two inventories, each of which reads every Pod, and between two scans of one image."""
 
 MIN_RETENTION = 1.0
 """Seconds: a retention of nothing would delete records as they are made."""
@@ -30,10 +33,20 @@ class AuditWriterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the audit-writers' Lease lives."""
     inventory_interval: float
     """Seconds between two inventories of what runs."""
+    release_labels: tuple[str, ...]
+    """Of a Pod's labels the first of these names its release."""
+    rescan_interval: float
+    """Seconds in which everything that runs is scanned again."""
+    defaults: Rule
+    """How images are judged that no ImagePolicy matches: as the gateways are told."""
+    whitelist_cluster_wide: bool
+    """Whether whitelist items without namespaces count, likewise."""
     retention: float
     """Seconds an Audit that no owner takes along is kept after its newest decision."""
     notify: tuple[Target, ...]
     """Who hears of flips."""
+    reports: ReportKind
+    """What is written beside Audits."""
     log_level: LogLevel
     log_format: LogFormat
 
@@ -47,8 +60,13 @@ def load(variables: Mapping[str, str]) -> AuditWriterConfig:
         metrics_listen=environment.listen("MOORGATE_METRICS_LISTEN", "0.0.0.0:9090"),
         namespace=environment.text("MOORGATE_NAMESPACE", "moorgate"),
         inventory_interval=environment.duration("MOORGATE_INVENTORY_INTERVAL", "10m", minimum=MIN_INTERVAL),
+        release_labels=environment.words("MOORGATE_RELEASE_LABELS", releases.DEFAULT_LABELS),
+        rescan_interval=environment.duration("MOORGATE_RESCAN_INTERVAL", "4h", minimum=MIN_INTERVAL),
+        defaults=load_defaults(environment),
+        whitelist_cluster_wide=environment.flag("MOORGATE_WHITELIST_CLUSTER_WIDE", default=True),
         retention=environment.duration("MOORGATE_AUDIT_RETENTION", "168h", minimum=MIN_RETENTION),
         notify=notify_file.load(environment.file("MOORGATE_NOTIFY_FILE")),
+        reports=environment.choice("MOORGATE_REPORTS", ReportKind, ReportKind.OFF),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
     )

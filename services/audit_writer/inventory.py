@@ -1,26 +1,31 @@
-"""What really runs: every interval the leader pages through the Pods and keeps each running digest by namespace.
+"""What really runs: every interval the leader pages through the Pods and says what it found.
 
-Gateways read from it whether a digest that fails now is an incumbent. A Pod counts once its kubelet has
-reported an `imageID`: what was merely asked for proves nothing. There is no standing watch: a page at a
-time, in small Structs, costs a cluster of 100,000 Pods no memory. What stops running lapses by itself.
+The rest of the leader's work goes by the snapshot (running.py); gateways read from a bucket whether a digest
+that fails now is an incumbent. There a Pod counts once its kubelet has reported an `imageID`: what was merely
+asked for proves nothing. There is no standing watch: a page at a time, in small Structs, costs a cluster of
+100,000 Pods the memory of its workloads. What stops running lapses by itself.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
+from services.audit_writer.gathering import Gathering
+from services.audit_writer.metrics import AuditWriterMetrics
+from services.audit_writer.pods import Pod
+from services.audit_writer.running import Running, Snapshot
 from shared import contracts, logs
 from shared.buckets import Bucket
 from shared.cluster import PAGE, Cluster, ListMeta
 from shared.contracts import RunningDigest
-from shared.errors import MoorgateError
+from shared.errors import MoorgateError, Unavailable
 from shared.objects import ObjectMeta
 from shared.subjects import running_key
 
-PATH = "/api/v1/pods"
+PATH, NAMESPACES = "/api/v1/pods", "/api/v1/namespaces"
 
 LIVES = 3
 """Intervals a digest is remembered after it was last seen: one inventory may fail and one be late."""
@@ -28,106 +33,125 @@ LIVES = 3
 WRITES = 16
 """Entries written at a time."""
 
-MAX_IMAGES = 5
-"""References kept of a digest that several name."""
-
 AFTER_ERROR = 15.0
 """Seconds until the next inventory when one was interrupted."""
 
-_DIGEST = re.compile(r"@(sha(?:256|384|512):[0-9a-f]{64,128})$")
-
-
-class _Status(msgspec.Struct, frozen=True, rename="camel"):
-    image: str = ""
-    image_id: str = msgspec.field(default="", name="imageID")
-
-
-class _PodStatus(msgspec.Struct, frozen=True, rename="camel"):
-    phase: str = ""
-    container_statuses: list[_Status] = []
-    init_container_statuses: list[_Status] = []
-    ephemeral_container_statuses: list[_Status] = []
-
-
-class _Pod(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-    status: _PodStatus = _PodStatus()
+T = TypeVar("T")
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class _Pods(msgspec.Struct, frozen=True):
-    items: list[_Pod]
+    items: list[Pod]
     metadata: ListMeta = ListMeta()
 
 
-_PODS = msgspec.json.Decoder(_Pods)
-_ENDED = frozenset({"Succeeded", "Failed"})
+class _Namespace(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+class _Namespaces(msgspec.Struct, frozen=True):
+    items: list[_Namespace]
+    metadata: ListMeta = ListMeta()
+
+
+_PODS, _NAMESPACES = msgspec.json.Decoder(_Pods), msgspec.json.Decoder(_Namespaces)
 
 
 class Inventory:
-    """Keeps the bucket of what runs."""
+    """Takes inventories, for as long as this process leads."""
 
-    def __init__(self, cluster: Cluster, running: Bucket, interval: float) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        bucket: Bucket,
+        running: Running,
+        metrics: AuditWriterMetrics,
+        *,
+        interval: float,
+        release_labels: tuple[str, ...],
+    ) -> None:
         """`interval`: seconds between two inventories."""
         self._cluster = cluster
+        self._bucket = bucket
         self._running = running
+        self._metrics = metrics
         self._interval = interval
+        self._release_labels = release_labels
         self._log = logs.logger("inventory")
 
     async def run(self) -> None:
-        """Take inventories until cancelled. The work of the Lease's holder."""
-        while True:
-            pause = self._interval
-            try:
-                found = await self.take()
-                self._log.info("inventory", digests=found)
-            except MoorgateError as error:
-                pause = min(pause, AFTER_ERROR)
-                self._log.warning("inventory_interrupted", error=str(error), again_in=pause)
-            await asyncio.sleep(pause)
+        """Take inventories until cancelled; then nothing is known to run. The work of the Lease's holder."""
+        try:
+            while True:
+                await asyncio.sleep(await self._take_one())
+        finally:
+            self._running.replace(None)
 
     async def take(self) -> int:
         """One inventory; gives how many digests run. Raises `Unavailable`, `Refused`."""
-        digests: dict[tuple[str, str], set[str]] = {}
+        began, gathering = datetime.now(UTC), Gathering(self._release_labels)
         async for pod in self._pods():
-            for digest, image in running_digests(pod):
-                digests.setdefault((pod.metadata.namespace, digest), set()).add(image)
+            gathering.add(pod)
+        workloads = gathering.workloads()
+        namespaces = await self._namespaces({namespace for namespace, _ in workloads})
+        self._metrics.inventory_workloads.set(len(workloads))
+        self._running.replace(Snapshot(taken_at=began, workloads=workloads, namespaces=namespaces))
+        digests = gathering.digests()
+        await self._keep(digests)
+        self._metrics.inventory_last_success.set_to_current_time()
+        return len(digests)
+
+    async def _take_one(self) -> float:
+        """Gives the seconds until the next."""
+        pause = self._interval
+        try:
+            found = await self.take()
+            self._log.info("inventory", digests=found)
+        except MoorgateError as error:
+            pause = min(pause, AFTER_ERROR)
+            self._log.warning("inventory_interrupted", error=str(error), again_in=pause)
+        return pause
+
+    async def _keep(self, digests: dict[tuple[str, str], tuple[str, ...]]) -> None:
         now = datetime.now(UTC)
         entries = [
-            RunningDigest(
-                namespace=namespace, digest=digest, images=tuple(sorted(images)[:MAX_IMAGES]), seen_at=now
-            )
+            RunningDigest(namespace=namespace, digest=digest, images=images, seen_at=now)
             for (namespace, digest), images in digests.items()
         ]
         for start in range(0, len(entries), WRITES):
             await asyncio.gather(*(self._put(each) for each in entries[start : start + WRITES]))
-        return len(entries)
 
     async def _put(self, entry: RunningDigest) -> None:
         key = running_key(entry.namespace, entry.digest)
-        await self._running.put(key, contracts.encode(entry), ttl=LIVES * self._interval)
+        await self._bucket.put(key, contracts.encode(entry), ttl=LIVES * self._interval)
 
-    async def _pods(self) -> AsyncIterator[_Pod]:
+    async def _pods(self) -> AsyncIterator[Pod]:
         query = {"limit": str(PAGE)}
         while True:
-            page = _PODS.decode(await self._cluster.request("GET", PATH, query=query))
+            page = _read(_PODS, await self._cluster.request("GET", PATH, query=query))
             for pod in page.items:
                 yield pod
             if not page.metadata.continue_:
                 return
             query["continue"] = page.metadata.continue_
 
+    async def _namespaces(self, wanted: set[str]) -> dict[str, dict[str, str]]:
+        """The labels of the wanted ones; one that is gone by now has none."""
+        found: dict[str, dict[str, str]] = {}
+        query = {"limit": str(PAGE)}
+        while True:
+            page = _read(_NAMESPACES, await self._cluster.request("GET", NAMESPACES, query=query))
+            for each in page.items:
+                if each.metadata.name in wanted:
+                    found[each.metadata.name] = each.metadata.labels
+            if not page.metadata.continue_:
+                return found
+            query["continue"] = page.metadata.continue_
 
-def running_digests(pod: _Pod) -> list[tuple[str, str]]:
-    """Digest and reference of each container that a kubelet has reported; nothing of a Pod that has ended.
 
-    An `imageID` without a repository's digest (`sha256:…` alone is the id of a configuration) does not count.
-    """
-    if pod.status.phase in _ENDED:
-        return []
-    status = pod.status
-    reported = (
-        *status.container_statuses,
-        *status.init_container_statuses,
-        *status.ephemeral_container_statuses,
-    )
-    return [(found[1], each.image) for each in reported if (found := _DIGEST.search(each.image_id))]
+def _read(decoder: "msgspec.json.Decoder[T]", answer: bytes) -> T:
+    """A page; a proxy's page is no answer of the API server's."""
+    try:
+        return decoder.decode(answer)
+    except _UNREADABLE as error:
+        raise Unavailable("kubernetes", f"a list that cannot be read: {error}") from error

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from shared.contracts import MAX_REASONS, ImageDecision, Outcome
+from shared.crds import AuditSpec
 
 MAX_SPEC_BYTES = 40 * 1024
 """Bytes of spec. With ten transitions, metadata, conditions and managed fields an Audit stays under 64 KiB."""
@@ -65,6 +66,24 @@ _WEIGHT = {
     Outcome.PASS: 3,
     Outcome.NOT_ASKED: 4,
 }
+
+
+def fitted(spec: AuditSpec) -> AuditSpec:
+    """`spec` with as many findings an image as fit; it fits without any, for it did before they were known.
+
+    Where not even that is so (hundreds of images that got their digests at once), the last images give way.
+    """
+    fitting, left = spec, [3, 1, 0]
+    while left and stored_size(fitting) > MAX_SPEC_BYTES:
+        most = left.pop(0)
+        images = tuple(msgspec.structs.replace(image, reasons=image.reasons[:most]) for image in spec.images)
+        fitting = msgspec.structs.replace(spec, images=images)
+    while stored_size(fitting) > MAX_SPEC_BYTES:
+        kept = len(fitting.images) // 2
+        fitting = msgspec.structs.replace(
+            fitting, images=fitting.images[:kept], image=fitting.image[:kept], result=fitting.result[:kept]
+        )
+    return fitting
 
 
 def cut(text: str, limit: int) -> str:

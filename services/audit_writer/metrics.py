@@ -2,8 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from shared.contracts import Action
+from shared.contracts import Action, Result
 from shared.metrics import CommonMetrics
+from shared.subjects import Lane
 
 _LAG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
@@ -37,5 +38,30 @@ class AuditWriterMetrics(CommonMetrics):
             ["target"],
             registry=registry,
         )
+        self.inventory_workloads = Gauge(
+            "moorgate_inventory_workloads",
+            "Workloads that run, as the last inventory of this process found; only the leader takes it.",
+            registry=registry,
+        )
+        self.inventory_last_success = Gauge(
+            "moorgate_inventory_last_success_timestamp_seconds",
+            "When the last inventory of this process was complete; only the leader takes it.",
+            registry=registry,
+        )
+        self.scan_requests = Counter(
+            "moorgate_scan_requests_total",
+            "Scans asked for and accepted by the queue.",
+            ["lane"],
+            registry=registry,
+        )
+        self.verdict_flips = Counter(
+            "moorgate_verdict_flips_total",
+            "Flips of what runs that were told of: once a flip, namespace and release.",
+            ["to"],
+            registry=registry,
+        )
+        self.scan_requests.labels(Lane.RESCAN.value)
+        for result in Result:
+            self.verdict_flips.labels(result.value)
         for action in (Action.ALLOWED, Action.REJECTED):
             self.audits_written.labels(action)

@@ -10,15 +10,28 @@ that would own its Audit is yet to be stored when its admission is decided, and 
 served for a moment; these are looked for again.
 """
 
+import asyncio
 import re
 import time
 from collections import OrderedDict
 
 from services.audit_writer.audit import Doubt, Standing
 from services.audit_writer.cluster import AuditCluster, OwnerMeta, Resource
+from services.audit_writer.locks import KeyedLocks
 from shared.contracts import Action, AdmissionDecided, OwnerClaim
 from shared.crds import OwnerReference, owner_audit_name, pod_audit_name
 from shared.errors import Conflict, Refused, Unavailable
+
+OWNERS_KNOWN, OWNERS_KNOWN_FOR = 4096, 5.0
+"""Owners found alive that are remembered, and for how many seconds: the Pods of a rollout come within that.
+
+The collector is no danger here. An owner that goes within these seconds takes the Audit along, as if the
+decision had been recorded while it was read; and what would take an Audit away from another owner is read
+anew (`is_alive`). Only a claim that names the remembered uid is spared the read: all others are read.
+"""
+
+LOOKUPS = 16
+"""Owners read at once."""
 
 KINDS_KNOWN, KINDS_KNOWN_FOR = 256, 15.0
 """Groups whose kinds are remembered, and for how many seconds: apiVersion is a text anybody may make up."""
@@ -48,6 +61,9 @@ class Owners:
     def __init__(self, cluster: AuditCluster) -> None:
         self._cluster = cluster
         self._kinds: OrderedDict[str, tuple[float, dict[str, Resource]]] = OrderedDict()
+        self._alive: OrderedDict[tuple[str, OwnerClaim], float] = OrderedDict()
+        self._claims = KeyedLocks()
+        self._lookups = asyncio.Semaphore(LOOKUPS)
 
     async def standing(self, decision: AdmissionDecided) -> Standing:
         """Where the decision is recorded, and who owns that. Raises `Unavailable`: the API server is away."""
@@ -55,12 +71,22 @@ class Owners:
             return await self._claimed(decision, decision.owner)
         return await self._alone(decision)
 
+    async def is_alive(self, namespace: str, owner: OwnerReference) -> bool:
+        """Whether this owner is there now, whatever is remembered. Raises `Unavailable`."""
+        claim = OwnerClaim(api_version=owner.api_version, kind=owner.kind, name=owner.name, uid=owner.uid)
+        self._alive.pop((namespace, claim), None)
+        try:
+            return await self._doubt(namespace, claim) is None
+        except _Unserved:
+            return False
+
     async def _alone(self, decision: AdmissionDecided) -> Standing:
         """A Pod without a controller: it owns its Audit once it is stored."""
         name = pod_audit_name(decision.pod_name)
         if not _OBJECT_NAME.fullmatch(decision.pod_name):
             return Standing(name=name)
-        pod = await self._cluster.owner("v1", _POD, decision.namespace, decision.pod_name)
+        async with self._lookups:
+            pod = await self._cluster.owner("v1", _POD, decision.namespace, decision.pod_name)
         was_allowed = decision.action is Action.ALLOWED
         if pod is None:
             return Standing(name=name, is_final=not was_allowed)
@@ -77,12 +103,26 @@ class Owners:
         """The controller's Audit if the claim checks out, else the Pod's own."""
         is_final = True
         try:
-            doubt = await self._doubt(decision.namespace, claim)
+            async with self._claims.hold((decision.namespace, claim)):  # of a burst's Pods one reads
+                doubt = await self._remembered_doubt(decision.namespace, claim)
         except _Unserved as error:
             doubt, is_final = Doubt("KindNotServed", str(error)), False
         if doubt is None:
             return Standing(name=owner_audit_name(claim), owner=_reference(claim))
         return Standing(name=pod_audit_name(decision.pod_name), doubt=doubt, is_final=is_final)
+
+    async def _remembered_doubt(self, namespace: str, claim: OwnerClaim) -> Doubt | None:
+        """As `_doubt`; an owner that was found alive just now is not read again."""
+        now, key = time.monotonic(), (namespace, claim)
+        if self._alive.get(key, now) > now:
+            return None
+        doubt = await self._doubt(namespace, claim)
+        self._alive.pop(key, None)
+        if doubt is None:
+            self._alive[key] = now + OWNERS_KNOWN_FOR
+            if len(self._alive) > OWNERS_KNOWN:
+                self._alive.popitem(last=False)
+        return doubt
 
     async def _doubt(self, namespace: str, claim: OwnerClaim) -> Doubt | None:
         """Why the claim does not check out; None: it does. Raises `_Unserved`."""
@@ -106,7 +146,8 @@ class Owners:
             resource = await self._resource(claim.api_version, claim.kind)
             if resource is None:
                 raise _Unserved(f"no {claim.kind} in {claim.api_version}")
-            return await self._cluster.owner(claim.api_version, resource, namespace, claim.name)
+            async with self._lookups:
+                return await self._cluster.owner(claim.api_version, resource, namespace, claim.name)
         except Unavailable as error:
             # An extension's own API server may be away for ever: that must not hold up everybody else.
             if claim.api_version in _BUILT_IN or not await self._cluster.answers():

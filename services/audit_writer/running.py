@@ -9,7 +9,8 @@ from datetime import datetime
 
 import msgspec
 
-from shared.contracts import ContainerKind, OwnerClaim
+from shared.contracts import ContainerKind, OwnerClaim, Utc
+from shared.crds import pod_audit_name
 
 
 class RunningImage(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,20 +34,31 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     """Name of its Audit."""
     owner: OwnerClaim
     """The Pods' controller as they state it; of a Pod without one the Pod itself."""
+    pod: str = ""
+    """Name of one of its Pods."""
     release: str
     """As it is recorded."""
     release_matched: str
     """What whitelist items are matched against: of a fake release a Pod's name."""
     fake_release: bool
     pods: int
+    since: Utc | None = None
+    """Creation of its oldest Pod."""
     images: tuple[RunningImage, ...]
     """Distinct ones, init and ephemeral containers too."""
+
+    @property
+    def stands_alone(self) -> bool:
+        """It is one Pod without a controller, which owns its own Audit."""
+        owner = self.owner
+        return (owner.api_version, owner.kind) == ("v1", "Pod") and self.audit == pod_audit_name(owner.name)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One inventory."""
 
     taken_at: datetime
+    """When it was begun."""
     workloads: Mapping[tuple[str, str], Workload]
     """By namespace and name of the Audit."""
     namespaces: Mapping[str, Mapping[str, str]]

@@ -43,6 +43,12 @@ def sentence(image: ImageDecision, limit: int = limits.MAX_TEXT) -> str:
     return f"{words}: {cut(image.image, limit)}"
 
 
+def sentence_of(image: AuditImage) -> str:
+    """The same of an image that is recorded already."""
+    words = _WHITELISTED if image.whitelist_item else _RESULTS[Outcome(image.verdict)]
+    return f"{words}: {image.image}"
+
+
 def _spec(decision: AdmissionDecided, shape: Shape) -> AuditSpec:
     images = limits.kept_images(decision.images, shape.images)
     names = min(shape.text, limits.MAX_NAME) if shape is not _EVERYTHING else shape.text

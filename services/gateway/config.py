@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 
 from services.gateway.scan_rates import Rate, parse_rate
+from shared import releases
 from shared.broker import BrokerSettings
 from shared.certificates import CertificateFiles
-from shared.contracts import Mode
 from shared.errors import BadSetting
 from shared.logs import LogFormat, LogLevel
-from shared.policies import OnError, OnPending, Rule
+from shared.policies import Rule, load_defaults
 from shared.settings import Environment, Listen, Secret
 
 _PATH_SECRET = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -81,11 +81,7 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
         deadline_margin=environment.duration("MOORGATE_DEADLINE_MARGIN", "500ms"),
         scan_rate=parse_rate("MOORGATE_SCAN_RATE", environment.text("MOORGATE_SCAN_RATE", "50/min")),
         release_labels=environment.words("MOORGATE_RELEASE_LABELS", releases.DEFAULT_LABELS),
-        defaults=Rule(
-            mode=environment.choice("MOORGATE_MODE", Mode, Mode.ENFORCE),
-            on_pending=environment.choice("MOORGATE_ON_PENDING", OnPending, OnPending.RETRY),
-            on_error=environment.choice("MOORGATE_ON_ERROR", OnError, OnError.DENY),
-        ),
+        defaults=load_defaults(environment),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
     )

@@ -13,8 +13,8 @@ from typing import assert_never
 import msgspec
 
 from services.gateway.evidence import Ask, Evidence
-from services.gateway.workloads import PodImage
 from shared.contracts import Action, Mode, Outcome
+from shared.pods import PodImage
 from shared.policies import OnError, OnPending, Rule
 
 

@@ -16,10 +16,11 @@ from services.gateway.judge import Judge, Patience
 from services.gateway.outbox import Outbox
 from services.gateway.record import decided
 from services.gateway.verdict_lookup import Source
-from services.gateway.whitelist import Whitelist, release_of
 from services.gateway.workloads import Workload, extract
 from shared.contracts import Action
 from shared.crds import WhiteListItem
+from shared.releases import release_of
+from shared.whitelist import Whitelist
 
 _CONTROLLERS = ("system:kube-controller-manager",)
 _CONTROLLER_PREFIXES = ("system:node:", "system:serviceaccount:kube-system:")

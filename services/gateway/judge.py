@@ -15,14 +15,15 @@ from services.gateway.image_policies import ImagePolicies
 from services.gateway.incumbents import IsRunning, grace_until
 from services.gateway.namespaces import Namespaces
 from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
-from services.gateway.whitelist import covers_image
-from services.gateway.workloads import PodImage, Workload
+from services.gateway.workloads import Workload
 from shared import images
 from shared.contracts import ErrorClass, Mode, Outcome
 from shared.crds import WhiteListItem
 from shared.errors import BadImage
 from shared.images import ImageReference
+from shared.pods import PodImage
 from shared.policies import Tenants
+from shared.whitelist import covers_image
 
 
 class Patience(msgspec.Struct, frozen=True):

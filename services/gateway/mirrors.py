@@ -14,7 +14,6 @@ from services.gateway.image_policies import ImagePolicies, ImagePolicy
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.namespaces import PATH as NAMESPACES_PATH
 from services.gateway.namespaces import Namespace, Namespaces
-from services.gateway.whitelist import Whitelist
 from shared import logs, subjects
 from shared.broker import Broker
 from shared.buckets import BucketMirror
@@ -24,6 +23,7 @@ from shared.policies import Rule
 from shared.probes import Readiness
 from shared.verdict_store import VerdictMirror
 from shared.watches import Watch
+from shared.whitelist import Whitelist
 
 MIRROR_PATIENCE = 20.0
 """Seconds a gateway waits for its verdicts before it serves without."""

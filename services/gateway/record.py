@@ -6,9 +6,9 @@ import msgspec
 
 from services.gateway.admission import AdmissionRequest
 from services.gateway.decision import Decision, Judged
-from services.gateway.whitelist import Release
 from services.gateway.workloads import Workload
 from shared.contracts import MAX_MESSAGE_BYTES, AdmissionDecided, ImageDecision, OwnerClaim
+from shared.releases import Release
 
 MAX_REASONS = 5
 """Findings repeated for each image; the verdict bucket has them all."""

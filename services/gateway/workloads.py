@@ -1,26 +1,17 @@
 """Which images an object brings into the cluster: one extractor for each kind that holds Pods.
 
-Looked at are containers, init and ephemeral containers and image volumes. On an update only the images
-that the old object lacks count, so that a `kubectl debug` on a degraded Pod works. Owner references
-and labels are read as what they are: the user's text.
+What a Pod's spec names is read by shared/pods.py. On an update only the images that the old object lacks
+count, so that a `kubectl debug` on a degraded Pod works. Owner references and labels are read as what
+they are: the user's text.
 """
-
-from collections.abc import Iterator
 
 import msgspec
 
 from services.gateway.admission import AdmissionRequest, BadReview, decode_object
-from shared.contracts import ContainerKind, OwnerClaim
+from shared.contracts import OwnerClaim
+from shared.pods import PodImage, PodOwner, PodSpec, controller, pod_images
 
 POD = "Pod"
-
-
-class PodImage(msgspec.Struct, frozen=True):
-    """One image of a Pod or Pod template, as written."""
-
-    container: str
-    kind: ContainerKind
-    image: str
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,51 +38,22 @@ class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     pass
 
 
-class _Container(_Wire, frozen=True, kw_only=True):
-    name: str = ""
-    image: str = ""
-
-
-class _ImageVolume(_Wire, frozen=True, kw_only=True):
-    reference: str = ""
-
-
-class _Volume(_Wire, frozen=True, kw_only=True):
-    name: str = ""
-    image: _ImageVolume | None = None
-
-
-class _PodSpec(_Wire, frozen=True, kw_only=True):
-    containers: list[_Container] | None = None
-    init_containers: list[_Container] | None = None
-    ephemeral_containers: list[_Container] | None = None
-    volumes: list[_Volume] | None = None
-
-
-class _OwnerReference(_Wire, frozen=True, kw_only=True):
-    api_version: str = ""
-    kind: str = ""
-    name: str = ""
-    uid: str = ""
-    controller: bool | None = None
-
-
 class _Metadata(_Wire, frozen=True, kw_only=True):
     name: str = ""
     uid: str = ""
     labels: dict[str, str] | None = None
-    owner_references: list[_OwnerReference] | None = None
+    owner_references: list[PodOwner] | None = None
     deletion_timestamp: str | None = None
 
 
 class _Pod(_Wire, frozen=True, kw_only=True):
-    spec: _PodSpec
+    spec: PodSpec
     metadata: _Metadata = _Metadata()
 
 
 class _Template(_Wire, frozen=True, kw_only=True):
     metadata: _Metadata | None = None
-    spec: _PodSpec = _PodSpec()
+    spec: PodSpec = PodSpec()
 
 
 class _TemplatedSpec(_Wire, frozen=True, kw_only=True):
@@ -152,7 +114,7 @@ def extract(request: AdmissionRequest) -> Workload | None:
 
 
 def _workload(request: AdmissionRequest, new: _Any, old: _Any | None) -> Workload:
-    known = {each.image for each in _images(_pod_spec(old))} if old is not None else set()
+    known = {each.image for each in pod_images(_pod_spec(old))} if old is not None else set()
     metadata = new.metadata
     return Workload(
         kind=request.kind.kind,
@@ -160,17 +122,17 @@ def _workload(request: AdmissionRequest, new: _Any, old: _Any | None) -> Workloa
         name=metadata.name or request.name,
         uid=metadata.uid,
         labels=_labels(new),
-        owner=_controller(metadata),
-        images=tuple(each for each in _images(_pod_spec(new)) if each.image not in known),
+        owner=controller(metadata.owner_references),
+        images=tuple(each for each in pod_images(_pod_spec(new)) if each.image not in known),
         is_being_deleted=old is not None and old.metadata.deletion_timestamp is not None,
     )
 
 
-def _pod_spec(workload: _Any) -> _PodSpec:
+def _pod_spec(workload: _Any) -> PodSpec:
     template = _template(workload)
     if isinstance(workload, _Pod):
         return workload.spec
-    return template.spec if template else _PodSpec()
+    return template.spec if template else PodSpec()
 
 
 def _template(workload: _Any) -> _Template | None:
@@ -185,27 +147,3 @@ def _labels(workload: _Any) -> dict[str, str]:
         return workload.metadata.labels or {}
     template = _template(workload)
     return (template.metadata.labels or {}) if template and template.metadata else {}
-
-
-def _controller(metadata: _Metadata) -> OwnerClaim | None:
-    """The one reference with `controller: true`."""
-    for reference in metadata.owner_references or ():
-        if reference.controller:
-            return OwnerClaim(
-                api_version=reference.api_version, kind=reference.kind, name=reference.name, uid=reference.uid
-            )
-    return None
-
-
-def _images(spec: _PodSpec) -> Iterator[PodImage]:
-    groups = (
-        (ContainerKind.INIT, spec.init_containers),
-        (ContainerKind.CONTAINER, spec.containers),
-        (ContainerKind.EPHEMERAL, spec.ephemeral_containers),
-    )
-    for kind, containers in groups:
-        for container in containers or ():
-            yield PodImage(container.name, kind, container.image)
-    for volume in spec.volumes or ():
-        if volume.image and volume.image.reference:
-            yield PodImage(volume.name, ContainerKind.VOLUME, volume.image.reference)

@@ -27,6 +27,7 @@ def test_an_allowed_decision() -> None:
         "security.banzaicloud.com/action": "allowed",
         "security.banzaicloud.com/state": "admitted",
         "security.banzaicloud.com/owned": "true",
+        "security.banzaicloud.com/complete": "true",
     }
     assert audit.spec.release_name == "web"
     assert audit.spec.resource == "Pod"

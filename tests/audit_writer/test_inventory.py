@@ -3,62 +3,31 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
 
 from deploy.dev.controlplane import ControlPlane
 from services.audit_writer import inventory
-from services.audit_writer.inventory import Inventory, _Pod, running_digests
+from services.audit_writer.inventory import Inventory
+from services.audit_writer.metrics import AuditWriterMetrics
+from services.audit_writer.running import Running
 from shared import subjects
 from shared.broker import Broker
 from shared.buckets import Bucket
 from shared.cluster import Cluster, open_cluster
 from shared.contracts import RunningDigest
+from shared.errors import Unavailable
 from shared.subjects import running_key
 from tests.support.api import MERGE, Api, pods
 from tests.support.kube import Kubectl
+from tests.support.nats import Bell
 from tests.support.road import pod
 
 DIGEST, OTHER = "sha256:" + "ab" * 32, "sha256:" + "cd" * 32
-
-
-def reported(image_id: str, *, phase: str = "Running", of: str = "containerStatuses") -> _Pod:
-    status = {"phase": phase, of: [{"image": "docker.io/library/nginx:1", "imageID": image_id}]}
-    found = {"metadata": {"name": "web", "namespace": "shop"}, "status": status}
-    return msgspec.json.decode(msgspec.json.encode(found), type=_Pod)
-
-
-@pytest.mark.parametrize("of", ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"])
-def test_a_reported_digest_counts_whatever_container_it_is_of(of: str) -> None:
-    found = running_digests(reported(f"docker.io/library/nginx@{DIGEST}", of=of))
-    assert found == [(DIGEST, "docker.io/library/nginx:1")]
-
-
-@pytest.mark.parametrize(
-    "image_id",
-    [
-        f"docker-pullable://docker.io/library/nginx@{DIGEST}",
-        f"registry.example:5000/a/b@{DIGEST}",
-        f"@{DIGEST}",
-    ],
-)
-def test_runtimes_write_it_differently(image_id: str) -> None:
-    assert [digest for digest, _ in running_digests(reported(image_id))] == [DIGEST]
-
-
-@pytest.mark.parametrize(
-    "image_id", ["", DIGEST, f"docker://{DIGEST}", "docker.io/library/nginx@sha256:12", f"a@{DIGEST}x"]
-)
-def test_an_id_that_is_no_repositorys_digest_does_not_count(image_id: str) -> None:
-    assert running_digests(reported(image_id)) == []
-
-
-@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_what_has_ended_runs_no_more(phase: str) -> None:
-    assert running_digests(reported(f"docker.io/library/nginx@{DIGEST}", phase=phase)) == []
 
 
 @dataclass
@@ -69,6 +38,7 @@ class Place:
     namespace: str
     cluster: Cluster
     broker: Broker
+    running: Running = field(default_factory=Running)
 
     async def report(self, name: str, *digests: str, image: str = "nginx:1") -> None:
         """A Pod whose node says that these run."""
@@ -92,7 +62,14 @@ class Place:
         return msgspec.json.decode(entry.value, type=RunningDigest) if entry.value else None
 
     def inventory(self, interval: float = 600) -> Inventory:
-        return Inventory(self.cluster, Bucket(self.broker, subjects.RUNNING), interval)
+        return Inventory(
+            self.cluster,
+            Bucket(self.broker, subjects.RUNNING),
+            self.running,
+            AuditWriterMetrics(CollectorRegistry()),
+            interval=interval,
+            release_labels=("release",),
+        )
 
 
 @pytest.fixture
@@ -155,3 +132,41 @@ async def test_an_inventory_that_fails_is_taken_again(place: Place, monkeypatch:
                 await asyncio.sleep(0.05)
     finally:
         running.cancel()
+
+
+async def test_the_snapshot_names_what_runs_and_its_namespaces_labels(place: Place) -> None:
+    await place.api.ok(
+        "PATCH",
+        f"/api/v1/namespaces/{place.namespace}",
+        {"metadata": {"labels": {"team": "shop"}}},
+        content_type=MERGE,
+    )
+    await place.report("web", DIGEST)
+    await place.inventory().take()
+    snapshot = place.running.snapshot
+    assert snapshot is not None
+    found = snapshot.workloads[place.namespace, "pod-web"]
+    assert found.stands_alone
+    assert found.since is not None
+    [image] = found.images
+    assert (image.container, image.image, image.reference) == ("main", "nginx:1", "docker.io/library/nginx:1")
+    assert image.digests == {DIGEST}
+    assert snapshot.namespaces[place.namespace]["team"] == "shop"
+    assert {namespace for namespace, _ in snapshot.workloads} == set(snapshot.namespaces)
+
+
+async def test_a_page_that_is_none_is_no_empty_cluster(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "PATH", "/readyz")
+    with pytest.raises(Unavailable):
+        await place.inventory().take()
+    assert place.running.snapshot is None
+
+
+async def test_who_leads_no_more_knows_nothing_of_what_runs(place: Place) -> None:
+    await place.report("web", DIGEST)
+    changes = Bell()
+    place.running.on_change(changes.ring)
+    taking = asyncio.create_task(place.inventory().run())
+    await changes.until(lambda: place.running.snapshot)
+    taking.cancel()
+    await changes.until(lambda: place.running.snapshot is None)

@@ -1,5 +1,8 @@
 """Whose Audit it is, with an API server that says what the test wants."""
 
+import asyncio
+import time
+
 import msgspec
 import pytest
 
@@ -156,3 +159,63 @@ async def test_refused_and_dying_pods_own_nothing() -> None:
     assert await standing(dying) == Standing(name="pod-web")
     alive = MadeUpCluster(pods_web=OwnerMeta("pod-uid-1"))
     assert await standing(alive, action=Action.REJECTED) == Standing(name="pod-web")
+
+
+class CountingCluster(MadeUpCluster):
+    """Counts, and lets others come between."""
+
+    reads = 0
+
+    async def owner(
+        self, api_version: str, resource: Resource, namespace: str, name: str
+    ) -> OwnerMeta | None:
+        self.reads += 1
+        await asyncio.sleep(0)
+        return await super().owner(api_version, resource, namespace, name)
+
+
+async def test_of_a_burst_of_one_owner_one_decision_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = CountingCluster(replicasets_web_5cd466fccb=OwnerMeta("owner-uid"))
+    lookup = Owners(cluster)
+    burst = [decision(number, owner=claim()) for number in range(100)]
+    found = await asyncio.gather(*(lookup.standing(each) for each in burst))
+    assert all(each.owner and each.owner.uid == "owner-uid" for each in found)
+    assert cluster.reads == 1
+    later = time.monotonic() + owners.OWNERS_KNOWN_FOR + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert (await lookup.standing(burst[0])).owner
+    assert cluster.reads == 2
+    assert len(lookup._claims) == 0
+
+
+async def test_only_the_uid_that_was_found_alive_is_spared_the_read() -> None:
+    cluster = CountingCluster(replicasets_web_5cd466fccb=OwnerMeta("owner-uid"))
+    lookup = Owners(cluster)
+    assert (await lookup.standing(decision(owner=claim()))).owner
+    for _ in range(2):
+        assert (await lookup.standing(decision(owner=claim(uid="forged")))).doubt
+    assert cluster.reads == 3
+    cluster.objects["replicasets_web_5cd466fccb"] = OwnerMeta("new-uid")
+    assert (await lookup.standing(decision(owner=claim(uid="new-uid")))).owner
+    assert cluster.reads == 4
+
+
+async def test_what_must_be_true_now_is_read_now() -> None:
+    cluster = CountingCluster(replicasets_web_5cd466fccb=OwnerMeta("owner-uid"))
+    lookup = Owners(cluster)
+    reference = (await lookup.standing(decision(owner=claim()))).owner
+    assert reference
+    assert await lookup.is_alive("shop", reference)
+    cluster.objects.clear()
+    assert not await lookup.is_alive("shop", reference)
+    assert (await lookup.standing(decision(owner=claim()))).doubt
+
+
+async def test_owners_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners, "OWNERS_KNOWN", 2)
+    cluster = CountingCluster(**{f"replicasets_web_{number}": OwnerMeta("owner-uid") for number in range(5)})
+    lookup = Owners(cluster)
+    for number in (0, 1, 2, 0, 2):
+        assert (await lookup.standing(decision(owner=claim(f"web-{number}")))).owner
+    assert cluster.reads == 4
+    assert len(lookup._alive) == 2

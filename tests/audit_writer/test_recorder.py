@@ -1,6 +1,5 @@
 """What a delivery comes to, with an API server in memory that keeps uids and resourceVersions."""
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,71 +7,28 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.audit_writer import recorder
-from services.audit_writer.audit import Doubt, Standing, audit_of, written_part
-from services.audit_writer.cluster import AuditCluster, NamespaceGone, StoredAudit
+from services.audit_writer import folds, recorder
+from services.audit_writer.audit import Doubt, Standing, audit_of
+from services.audit_writer.folds import Folds
 from services.audit_writer.metrics import AuditWriterMetrics
-from services.audit_writer.owners import Owners
 from services.audit_writer.recorder import Recorder
 from shared.consumer import Delivery
 from shared.contracts import Action, AdmissionDecided
 from shared.crds import Audit, OwnerReference
-from shared.errors import Conflict, Permanent, Retryable
+from shared.errors import Permanent, Retryable
 from tests.audit_writer.decisions import decision, rejected
+from tests.audit_writer.in_memory import AuditsInMemory, OwnersSaid
 
 NAME = "replicaset-web-5cd466fccb"
 OWNER = OwnerReference(api_version="apps/v1", kind="ReplicaSet", name="web-5cd466fccb", uid="owner-uid")
 OWNED, UNOWNED = Standing(name=NAME, owner=OWNER), Standing(name=NAME)
 
 
-class AuditsInMemory(AuditCluster):
-    """One Audit, by the API server's rules for create and guarded apply."""
-
-    def __init__(self) -> None:
-        self.stored: Audit | None = None
-        self.is_readable = True
-        self.gone = False
-        self.conflicts = 0
-        self.writes = 0
-
-    async def audit(self, namespace: str, name: str) -> StoredAudit | None:
-        assert namespace == "shop"
-        if self.stored is None or self.stored.metadata.name != name:
-            return None
-        return self._as_read(self.stored)
-
-    async def create(self, audit: Audit) -> StoredAudit:
-        if self.gone:
-            raise NamespaceGone("namespaces shop not found")
-        assert audit.metadata.owner_references == ()
-        return self._write(audit, "audit-uid")
-
-    async def apply(self, audit: Audit) -> StoredAudit:
-        assert self.stored
-        if self.conflicts or audit.metadata.resource_version != self.stored.metadata.resource_version:
-            self.conflicts -= 1
-            raise Conflict("somebody was faster")
-        return self._write(audit, audit.metadata.uid)
-
-    def _write(self, audit: Audit, uid: str | None) -> StoredAudit:
-        self.writes += 1
-        metadata = msgspec.structs.replace(audit.metadata, uid=uid, resource_version=str(self.writes))
-        self.stored = msgspec.structs.replace(audit, metadata=metadata)
-        return self._as_read(self.stored)
-
-    def _as_read(self, audit: Audit) -> StoredAudit:
-        return StoredAudit(audit.metadata, audit if self.is_readable else None)
-
-
-class OwnersSaid(Owners):
-    """Says what the test wants."""
-
-    def __init__(self, standing: Standing) -> None:
-        self.said = standing
-
-    async def standing(self, decision: AdmissionDecided) -> Standing:
-        assert decision.action is not Action.DEFERRED
-        return self.said
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How folds are paced is the matter of test_folds.py."""
+    monkeypatch.setattr(folds, "LINGER", 0.0)
+    monkeypatch.setattr(folds, "WRITE_INTERVAL", 0.0)
 
 
 class Writer:
@@ -81,11 +37,12 @@ class Writer:
     def __init__(self, standing: Standing) -> None:
         self.audits, self.owners = AuditsInMemory(), OwnersSaid(standing)
         self.registry = CollectorRegistry()
-        self._recorder = Recorder(self.audits, self.owners, AuditWriterMetrics(self.registry))
+        metrics = AuditWriterMetrics(self.registry)
+        self._recorder = Recorder(Folds(self.audits, self.owners, metrics), self.owners, metrics)
 
     async def record(self, what: AdmissionDecided, number: int = 1) -> Audit | None:
         await self._recorder.record(what, delivery(number))
-        return written_part(self.audits.stored) if self.audits.stored else None
+        return self.audits.one(self.owners.said.name)
 
 
 def delivery(number: int = 1) -> Delivery:
@@ -100,11 +57,12 @@ async def test_a_decision_is_written_owned_and_counted_once() -> None:
     writer = Writer(OWNED)
     once = fresh()
     assert await writer.record(once) == audit_of(once, OWNED)
-    writes = writer.audits.writes
+    writes = writer.audits.writes.total()
     assert await writer.record(once, 2) == audit_of(once, OWNED)
-    assert writer.audits.writes == writes == 2
+    assert writer.audits.writes.total() == writes == 2
     counted = writer.registry.get_sample_value("moorgate_audits_written_total", {"action": "allowed"})
     assert counted == 2
+    assert writer.registry.get_sample_value("moorgate_audit_lag_seconds_count") == 1
 
 
 async def test_a_deferral_is_never_an_audit() -> None:
@@ -139,7 +97,7 @@ async def test_a_claim_that_may_still_check_out_is_written_when_that_is_known() 
     writer = Writer(doubtful)
     with pytest.raises(Retryable):
         await writer.record(fresh())
-    assert writer.audits.stored is None
+    assert not writer.audits.stored
     late = decision(1, decided_at=datetime.now(UTC) - timedelta(seconds=61))
     assert await writer.record(late) == audit_of(late, doubtful)
 
@@ -160,52 +118,9 @@ async def test_looks_for_an_owner_grow_rarer_and_end() -> None:
     assert raised.value.delay == pytest.approx(3, abs=0.5)
 
 
-async def test_conflicts_are_folded_again_and_end_in_another_delivery() -> None:
-    writer = Writer(OWNED)
-    await writer.record(fresh(1))
-    writer.audits.conflicts = 3
-    folded = await writer.record(fresh(2))
-    assert folded
-    assert folded.status.decision.id == decision(2).id
-    writer.audits.conflicts = 100
-    with pytest.raises(Retryable):
-        await writer.record(fresh(3))
-
-
-async def test_an_owner_taken_away_is_looked_at_again() -> None:
-    writer = Writer(OWNED)
-    await writer.record(fresh(1))
-    writer.owners.said = Standing(name=NAME, owner=msgspec.structs.replace(OWNER, uid="new-uid"))
-    anew = fresh(2)
-    with pytest.raises(Retryable) as raised:
-        await writer.record(anew)
-    assert raised.value.delay == recorder.SECOND_LOOK
-    writer.audits.stored = None  # the collector took it
-    assert await writer.record(anew, 2) == audit_of(anew, writer.owners.said)
-
-
-async def test_an_audit_being_deleted_is_waited_for_but_not_for_ever() -> None:
-    writer = Writer(OWNED)
-    await writer.record(fresh(1))
-    assert writer.audits.stored
-    dying = msgspec.structs.replace(writer.audits.stored.metadata, deletion_timestamp=datetime.now(UTC))
-    writer.audits.stored = msgspec.structs.replace(writer.audits.stored, metadata=dying)
-    with pytest.raises(Retryable):
-        await writer.record(fresh(2))
-    await writer.record(rejected(3, decided_at=datetime.now(UTC) - timedelta(seconds=61)))
-
-
 async def test_an_audit_somebody_broke_is_written_anew() -> None:
     writer = Writer(OWNED)
     await writer.record(fresh(1))
     writer.audits.is_readable = False
     mended = rejected(2)
     assert await writer.record(mended) == audit_of(mended, OWNED)
-
-
-async def test_locks_do_not_pile_up() -> None:
-    writer = Writer(OWNED)
-    await asyncio.gather(*(writer.record(fresh(number)) for number in range(20)))
-    assert not writer._recorder._locks._locks
-    assert writer.audits.stored
-    assert writer.audits.stored.status.transitions

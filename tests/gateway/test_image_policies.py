@@ -12,12 +12,12 @@ from services.gateway.image_policies import (
     ACCEPTED,
     ImagePolicies,
     ImagePolicy,
-    PolicyStatus,
     report_conditions,
 )
 from shared.cluster import APPLY, Cluster
 from shared.contracts import Mode, TenantRecord
 from shared.errors import Unavailable
+from shared.image_policies import PolicyStatus
 from tests.support.builders import START, at, rule, tenant_record
 
 NOBODY = "nobody"

@@ -15,9 +15,10 @@ from services.gateway.image_policies import ImagePolicies, ImagePolicy
 from services.gateway.judge import Judge, Patience
 from services.gateway.namespaces import Namespaces
 from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
-from services.gateway.workloads import PodImage, Workload
+from services.gateway.workloads import Workload
 from shared.contracts import ContainerKind, ErrorClass, Mode, Outcome, Result
 from shared.crds import WhiteListItem
+from shared.pods import PodImage
 from shared.subjects import running_key
 from tests.support.builders import BUNDLE, DIGEST, pod_image, rule, tenant_record, verdict, whitelist_item
 

@@ -8,8 +8,7 @@ import pytest
 from services.gateway.decision import Judged, decide
 from services.gateway.evidence import Evidence
 from services.gateway.record import decided
-from services.gateway.whitelist import Release
-from services.gateway.workloads import PodImage, Workload
+from services.gateway.workloads import Workload
 from shared import contracts
 from shared.contracts import (
     ADMISSION_DECIDED,
@@ -22,6 +21,8 @@ from shared.contracts import (
     Reason,
     Result,
 )
+from shared.pods import PodImage
+from shared.releases import Release
 from tests.support.builders import (
     BUNDLE,
     BUNDLE_HASH,

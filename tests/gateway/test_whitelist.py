@@ -7,10 +7,11 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.whitelist import Release, Whitelist, covers_image, release_of
 from services.gateway.workloads import Workload
 from shared.contracts import OwnerClaim
 from shared.crds import WhiteListItem
+from shared.releases import Release, release_of
+from shared.whitelist import Whitelist, covers_image
 from tests.support.builders import START, at, whitelist_item
 
 LABELS = ("release", "app.kubernetes.io/instance")

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from services.gateway.admission import BadReview
-from services.gateway.workloads import PodImage, Workload, extract
+from services.gateway.workloads import Workload, extract
 from shared.contracts import ContainerKind, OwnerClaim
+from shared.pods import PodImage
 from tests.support.builders import TYPES, admission, holder, pod
 
 CONTAINER, INIT = ContainerKind.CONTAINER, ContainerKind.INIT

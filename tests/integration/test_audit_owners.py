@@ -9,7 +9,7 @@ import pytest
 
 from deploy.dev.controlplane import ControlPlane
 from deploy.dev.nats import NatsServer
-from services.audit_writer import recorder
+from services.audit_writer import folds, recorder
 from shared.broker import Broker
 from shared.contracts import OwnerClaim
 from shared.crds import API_VERSION, owner_audit_name
@@ -159,7 +159,7 @@ async def test_an_owner_made_anew_takes_over_its_audit(
     control_plane: ControlPlane,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recorder, "SECOND_LOOK", 5.0)  # time enough for kubectl to be the collector
+    monkeypatch.setattr(folds, "SECOND_LOOK", 5.0)  # time enough for kubectl to be the collector
     old = await replica_set(kubectl)
     async with start():
         await publish(events, now_decided(kubectl, 1, owner=old))

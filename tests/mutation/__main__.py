@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = {
     "services/gateway/decision.py": "tests/gateway/test_decision.py",
     "services/gateway/evidence.py": "tests/gateway/test_evidence.py",
-    "services/gateway/whitelist.py": "tests/gateway/test_whitelist.py",
+    "shared/whitelist.py": "tests/gateway/test_whitelist.py",
     "services/gateway/workloads.py": "tests/gateway/test_workloads.py",
     "services/gateway/incumbents.py": "tests/gateway/test_incumbents.py",
     "services/gateway/scan_rates.py": "tests/gateway/test_scan_rates.py",

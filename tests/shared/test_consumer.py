@@ -283,6 +283,30 @@ async def test_while_a_neighbour_is_away_the_other_workers_take_nothing(
         await queue.until_empty()
 
 
+async def test_of_all_deliveries_that_wait_for_a_neighbour_one_asks(queue: Queue) -> None:
+    is_back, all_wait, probes = asyncio.Event(), asyncio.Event(), 0
+
+    async def handle(_: ScanRequest, __: Delivery) -> None:
+        if not is_back.is_set():
+            if queue.seen.qsize() == 5:
+                all_wait.set()
+            raise Unavailable("anchore", "connection refused", delay=0)
+
+    async def probe() -> bool:
+        nonlocal probes
+        probes += 1
+        await is_back.wait()
+        return True
+
+    for number in range(5):
+        await queue.put(f"image-{number}")
+    async with queue.consuming(handle, probe=probe, concurrency=5):
+        await asyncio.wait_for(all_wait.wait(), 10)
+        is_back.set()
+        await queue.until_empty()
+    assert probes == 1
+
+
 async def test_a_delivery_that_keeps_its_neighbour_away_is_given_back(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,7 +119,8 @@ def columns(plural: str) -> list[str]:
 
 
 def test_columns() -> None:
-    assert columns("audits") == ["Release", "Action", "Images", "Result", "State", "Age"]
+    at_a_glance = ["Release", "Action", "Images", "Result", "State", "Age"]
+    assert columns("audits") == [*at_a_glance, "Last Seen", "Policy", "User", "Reason"]
     assert columns("whitelistitems") == ["Creator", "Reason", "Expires", "Age"]
 
 

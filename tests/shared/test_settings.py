@@ -259,14 +259,12 @@ def refusal(read: Callable[[], object]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("POLICIES_FILE", "/policies"), ("CLUSTER", "none"), ("REPORTS", "on")]
-)
+@pytest.mark.parametrize(("name", "value"), [("POLICIES_FILE", "/policies"), ("CLUSTER", "none")])
 def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^MOORGATE_{name} has no effect in this version"):
         Environment({f"MOORGATE_{name}": value})
 
 
-@pytest.mark.parametrize(("name", "value"), [("TENANTS_FILE", ""), ("CLUSTER", "auto"), ("REPORTS", "off")])
+@pytest.mark.parametrize(("name", "value"), [("TENANTS_FILE", ""), ("CLUSTER", "auto")])
 def test_the_value_that_is_true_anyway_is_accepted(name: str, value: str) -> None:
     Environment({f"MOORGATE_{name}": value})

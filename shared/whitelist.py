@@ -1,4 +1,4 @@
-"""Which WhiteListItems cover a release: an index fed by a watch, asked on every admission.
+"""Which WhiteListItems cover a release: an index fed by a watch, asked on every admission and of what runs.
 
 A release name is what the Pod says; it proves nothing, which is why an item can be narrowed to
 namespaces, images and a time. Patterns are RE2 (no backtracking, whatever a user writes), compiled
@@ -9,32 +9,11 @@ import fnmatch
 from collections.abc import Iterable
 from datetime import datetime
 
-import msgspec
 import re2
 
-from services.gateway.workloads import Workload
 from shared import logs
 from shared.crds import WhiteListItem
-
-
-class Release(msgspec.Struct, frozen=True):
-    """The Helm release a workload says it belongs to."""
-
-    name: str
-    """What items are matched against."""
-    is_fake: bool
-    """It names none: the workload's own name stands in."""
-    recorded: str
-    """What the Audit says: a Pod's name changes every time, its controller's does not."""
-
-
-def release_of(workload: Workload, labels: tuple[str, ...]) -> Release:
-    """The first of `labels` that the workload has; else a fake release, its own name."""
-    for label in labels:
-        if name := workload.labels.get(label):
-            return Release(name=name, is_fake=False, recorded=name)
-    owner = workload.owner
-    return Release(name=workload.name, is_fake=True, recorded=owner.name if owner else workload.name)
+from shared.releases import Release
 
 
 class Whitelist:
