@@ -26,6 +26,9 @@ CONNECT_TIMEOUT = 5.0
 MAX_ANSWER = 8 * 1024 * 1024
 """Bytes: a check with thousands of findings stays below, a broken server need not."""
 
+MAX_TEXT = 1000
+"""Characters kept of an error's text: it goes to logs, and a broken server may say megabytes."""
+
 LONGEST_DELAY = 30.0
 """Seconds a Retry-After is heeded: all workers of the tenant wait, and a server may name any number."""
 
@@ -80,8 +83,9 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The sentence in it, whichever field holds it."""
-        return self.message or (self.detail if isinstance(self.detail, str) else "") or self.title
+        """The sentence in it, whichever field holds it, cut."""
+        said = self.message or (self.detail if isinstance(self.detail, str) else "") or self.title
+        return said[:MAX_TEXT]
 
     @property
     def codes(self) -> list[str]:

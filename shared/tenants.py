@@ -116,11 +116,8 @@ def read(path: Path) -> dict[str, Tenant]:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path}: {error}") from error
     except _Twice as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} has a key twice{_where(error)}") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # its text quotes the line at fault, which may hold a password
+    # What is wrong quotes the line at fault, which may hold a password.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{_where(error)}") from None
     return {name: _tenant(path, name, given) for name, given in content.tenants.items()}
 

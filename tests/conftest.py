@@ -1,6 +1,9 @@
 """Fixtures for all tests: each module of tests/support brings those of its neighbour."""
 
+from collections.abc import Iterator
+
 import pytest
+import structlog
 
 pytest_plugins = [
     "tests.support.kube",
@@ -13,3 +16,10 @@ pytest_plugins = [
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long tests first: with several workers the others fill the time beside them."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a command sets up for its process must not silence the tests after it."""
+    yield
+    structlog.reset_defaults()

@@ -58,7 +58,7 @@ async def running(server: NatsServer, **settings: str) -> AsyncIterator[None]:
         await asyncio.wait_for(service, 15)
 
 
-async def eventually(what: str, check: Callable[[], Awaitable[Any]], within: float = 15.0) -> Any:
+async def eventually(what: str, check: Callable[[], Awaitable[Any]], within: float = 45.0) -> Any:
     """The first true answer of `check`; the one place where these tests wait."""
     deadline = asyncio.get_running_loop().time() + within
     while not (answer := await check()):
@@ -73,7 +73,7 @@ async def publish(broker: Broker, *decisions: AdmissionDecided) -> None:
         await broker.publish(subjects.decision_subject(each.namespace), each, each.id)
 
 
-async def settled(broker: Broker, within: float = 15.0) -> None:
+async def settled(broker: Broker, within: float = 45.0) -> None:
     """Every event is taken and acknowledged."""
 
     async def nothing_left() -> bool:
@@ -91,7 +91,7 @@ async def audit(kubectl: Kubectl, name: str) -> dict[str, Any] | None:
     return json.loads(answer.stdout) if answer.code == 0 else None
 
 
-async def bound(kubectl: Kubectl, name: str, uid: str, within: float = 15.0) -> dict[str, Any]:
+async def bound(kubectl: Kubectl, name: str, uid: str, within: float = 45.0) -> dict[str, Any]:
     """The Audit, once it is owned by `uid` alone."""
 
     async def owned() -> dict[str, Any] | None:
@@ -102,7 +102,7 @@ async def bound(kubectl: Kubectl, name: str, uid: str, within: float = 15.0) -> 
     return found
 
 
-async def is_gone(kubectl: Kubectl, *target: str, within: float = 15.0) -> None:
+async def is_gone(kubectl: Kubectl, *target: str, within: float = 45.0) -> None:
     async def gone() -> bool:
         return not await kubectl.ok("get", *target, "--ignore-not-found", "-o", "name")
 

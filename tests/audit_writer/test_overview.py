@@ -1,6 +1,7 @@
 """What is done after an inventory, and what one Audit's trouble means for the others."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +28,12 @@ from tests.support.nats import Bell
 
 NOW = datetime.now(UTC)
 AWAY = Unavailable("kubernetes", "no answer")
+
+
+@pytest.fixture(autouse=True)
+def just_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ages count from the test's beginning, not from the collection minutes before."""
+    monkeypatch.setattr(sys.modules[__name__], "NOW", datetime.now(UTC))
 
 
 def workload(name: str = "web", *, age: float = 3600) -> Workload:
