@@ -111,11 +111,15 @@ class Consumer(Generic[M]):
         subscription = await self._broker.jetstream.pull_subscribe_bind(
             consumer=self._work.durable, stream=self._work.stream
         )
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(MAX_PULLS, self._work.concurrency)):
-                group.create_task(self._pull(subscription, group))
-            if self._work.mend is not None:
-                group.create_task(self._keep_durable(self._work.mend))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(MAX_PULLS, self._work.concurrency)):
+                    group.create_task(self._pull(subscription, group))
+                if self._work.mend is not None:
+                    group.create_task(self._keep_durable(self._work.mend))
+        finally:  # what nobody listens to would swallow the next requests until the ack wait
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
 
     async def _keep_durable(self, mend: Callable[[], Awaitable[None]]) -> None:
         """A pull from a durable that is gone waits without a word: look now and then."""

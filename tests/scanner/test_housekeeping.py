@@ -81,6 +81,25 @@ def test_whoever_dies_another_goes_on(dying: int) -> None:
     virtual(scene())
 
 
+@pytest.mark.parametrize("ahead", [0.0, 3600.0, -3600.0])
+def test_one_that_reads_once_and_dies_keeps_nobody_waiting(ahead: float) -> None:
+    """Its record is new to the other long after it was read, unless that one glances at it in between."""
+
+    async def scene() -> None:
+        anchore, buckets = FakeAnchore(), FakeBuckets()
+        steady = Scanner(anchore, buckets).start()
+        await asyncio.sleep(2)
+        brief = Scanner(anchore, buckets, ahead=ahead).start()
+        await asyncio.sleep(1)
+        await brief.stop()
+        await asyncio.sleep(120)
+        await steady.stop()
+        assert anchore.reads[1] == 2.0
+        assert longest_gap(anchore.reads, now()) <= 45
+
+    virtual(scene())
+
+
 def test_away_and_back() -> None:
     async def scene() -> None:
         anchore, buckets = FakeAnchore(), FakeBuckets()

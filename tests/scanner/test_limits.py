@@ -137,6 +137,16 @@ def test_a_server_that_becomes_slow_is_spared_and_found_again() -> None:
         assert load.rate(330, 360) >= 0.85 * best(recorded, 8)
 
 
+def test_a_server_that_stays_slow_is_asked_by_more_again_as_it_bears_them() -> None:
+    """What counts as slow is learnt anew from calls that are alone."""
+    for seed in range(SEEDS):
+        load = Load(CallLimit(8), recorded, seed=seed)
+        load.run(60)
+        load.curve = sluggish
+        load.run(600)
+        assert load.rate(560, 660) * sluggish(1) >= 3
+
+
 def test_more_is_asked_once_the_server_has_grown() -> None:
     for seed in range(SEEDS):
         load = Load(CallLimit(32), serial, seed=seed)
