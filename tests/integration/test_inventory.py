@@ -45,9 +45,14 @@ async def events(nats_server: NatsServer) -> AsyncIterator[Broker]:
 
 @pytest.fixture
 def start(
-    nats_server: NatsServer, control_plane: ControlPlane, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+    nats_server: NatsServer,
+    control_plane: ControlPlane,
+    kubectl: Kubectl,
+    monkeypatch: pytest.MonkeyPatch,
+    events: Broker,
 ) -> Start:
-    """Runs the service while the context is open."""
+    """Runs the service while the context is open; `events` has made the streams."""
+    del events
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig()))
     monkeypatch.setattr(observed, "PATIENCE", timedelta(0))
     own = {"MOORGATE_NAMESPACE": kubectl.namespace, "MOORGATE_INVENTORY_INTERVAL": "1s"}

@@ -20,7 +20,7 @@ STILL = "registry.example/bulk/still:1"
 FINDING = Vulnerability(id="CVE-2026-1", package="openssl", version="1", severity="Critical", fix="2")
 STOOD_STILL = 20.0
 CHECK_SECONDS = 0.5
-MARGIN = 2.0
+MARGIN = 6.0
 """Seconds for the scan itself, once it is begun again."""
 
 

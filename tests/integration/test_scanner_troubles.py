@@ -36,7 +36,7 @@ A_MINUTE = 8
 AT_ONCE = 16
 """Calls that find out that it is away: those under way, one of each image."""
 
-NOTICED_WITHIN = 12.0
+NOTICED_WITHIN = 25.0
 """Seconds until everything is answered that waited for an Anchore that is back."""
 
 
