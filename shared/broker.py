@@ -41,6 +41,9 @@ SAME_ERROR = 10.0
 DRAIN_TIMEOUT = 5.0
 """Seconds the last messages may take at the stop."""
 
+CANCEL_AGAIN = 0.5
+"""Seconds before a connection attempt that goes on although it was cancelled is cancelled again."""
+
 _WRONG_LAST_SEQUENCE = 10071
 _TOO_MANY_FOR_SUBJECT = 10077
 
@@ -223,7 +226,11 @@ async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetr
         await asyncio.sleep(0)  # nats-py can close only what has begun to connect
         yield broker
     finally:
-        connecting.cancel()
+        while (
+            not connecting.done()
+        ):  # the `wait_for` of Python 3.11, deep in nats-py, can swallow a cancellation
+            connecting.cancel()
+            await asyncio.wait({connecting}, timeout=CANCEL_AGAIN)
         with contextlib.suppress(asyncio.CancelledError):
             await connecting
         if broker.client.is_connected:
