@@ -5,8 +5,12 @@ import random
 FIRST_LOOK, LONGEST_LOOK = 1.0, 30.0
 """Seconds between looks at an analysis under way."""
 
-GROWTH = 1.5
-"""Of the delay, each time: whatever an analysis takes, its end is noticed within half as much again."""
+GROWTH = 1.25
+"""Of the delay, each time: whatever an analysis takes, its end is noticed within a quarter as much again.
+
+A controller's own tries double, so a verdict that misses one is waited for as long again: at half as much, an
+analysis of 30 s could be noticed at 49 s, behind the try at 47 s, and its Pods came at 88 s.
+"""
 
 FIRST_ERROR, LONGEST_ERROR = 15.0, 300.0
 """Seconds an error state keeps everybody from asking again: doubled each time."""
@@ -27,7 +31,7 @@ JITTER = 0.1
 
 
 def until_next_look(attempt: int, put_off: int = 0) -> float:
-    """1, 1.5, 2.3, 3.4, 5.1 … 25.6, then 30 seconds each; longer where `put_off` others want their look too."""
+    """1, 1.25, 1.6, 2, 2.4 … 28.4, then 30 seconds each; longer where `put_off` others want their look too."""
     own = min(LONGEST_LOOK, FIRST_LOOK * GROWTH ** min(attempt - 1, _MAX_STEPS))
     return max(own, min(LONGEST_TURN, put_off / LOOKS_PER_SECOND))
 
