@@ -49,7 +49,7 @@ def test_a_look_that_fails_gives_its_room_back() -> None:
 
 def test_one_alone_is_looked_at_soon_and_ever_more_rarely() -> None:
     those = made()
-    for attempt, expected in ((1, 1), (2, 1.5), (3, 2.25), (9, 25.6), (10, 30), (500, 30)):
+    for attempt, expected in ((1, 1), (2, 1.25), (3, 1.5625), (15, 22.7), (17, 30), (500, 30)):
         assert spread(expected, made().until_next(attempt))
     assert those.until_next(1) != those.until_next(1), "what was put off together comes back one by one"
 
