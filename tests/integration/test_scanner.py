@@ -291,7 +291,9 @@ async def test_an_analysis_under_way_holds_no_worker(scene: Scene) -> None:
         assert {each.since for each in looks} == {first.since}
         assert [each.attempt for each in looks] == [1, 2, 3, 4]
         gaps = [later.next_look - earlier.next_look for earlier, later in pairwise(looks)]
-        assert all(gap > timedelta(seconds=0.08 * delays.GROWTH**number) for number, gap in enumerate(gaps, 1))
+        assert all(
+            gap > timedelta(seconds=0.08 * delays.GROWTH**number) for number, gap in enumerate(gaps, 1)
+        )
         scene.simulator.engine.clock.advance(31)
         verdict = (await scene.verdict(SLOW)).verdict
         await scene.cleared(SLOW)

@@ -10,7 +10,8 @@ attempts = st.integers(min_value=1, max_value=10**9)
 
 
 @pytest.mark.parametrize(
-    ("attempt", "seconds"), [(1, 1), (2, 1.25), (3, 1.5625), (5, 2.44140625), (15, 22.737367544323206), (17, 30), (10**9, 30)]
+    ("attempt", "seconds"),
+    [(1, 1), (2, 1.25), (3, 1.5625), (5, 2.44140625), (15, 22.737367544323206), (17, 30), (10**9, 30)],
 )
 def test_looks_grow_by_a_quarter_up_to_thirty_seconds(attempt: int, seconds: float) -> None:
     assert delays.until_next_look(attempt) == seconds
