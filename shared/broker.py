@@ -4,12 +4,15 @@ A service starts whether NATS is there or not; `connected()` waits for it. What 
 CloudEvents headers and a message id, and is acknowledged by the stream. A timeout does not mean "not
 stored": whoever repeats repeats with the same id.
 
+Answers come to inboxes of the user's own (`_INBOX_<user>.>`), so that permissions can keep them from others.
+
 Traps of nats-py 2.16 dealt with here: `publish` changes the headers it is given, so each call makes
 its own; a refused permission shows only in `error_cb`.
 """
 
 import asyncio
 import contextlib
+import re
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -44,6 +47,9 @@ DRAIN_TIMEOUT = 5.0
 CANCEL_AGAIN = 0.5
 """Seconds before a connection attempt that goes on although it was cancelled is cancelled again."""
 
+_INBOX_NAME = re.compile(r"[A-Za-z0-9_-]+")
+"""What a user may be called to have inboxes of its own: one token of a subject."""
+
 _WRONG_LAST_SEQUENCE = 10071
 _TOO_MANY_FOR_SUBJECT = 10077
 
@@ -76,6 +82,12 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
             password=environment.secret("MOORGATE_NATS_PASSWORD"),
             **{name: str(path) if path else None for name, path in paths.items()},
         )
+
+    @property
+    def inbox_prefix(self) -> str:
+        """Where answers come to; without a user, or with one that is no part of a subject, where everybody's do."""
+        user = self.user or urlsplit(self.url.split(",")[0]).username or ""
+        return f"_INBOX_{user}" if _INBOX_NAME.fullmatch(user) else "_INBOX"
 
 
 _FILES = ("creds_file", "ca_file", "cert_file", "key_file")
@@ -175,6 +187,7 @@ class Broker:
             "ping_interval": 10,
             "max_outstanding_pings": 2,
             "drain_timeout": DRAIN_TIMEOUT,
+            "inbox_prefix": settings.inbox_prefix,
             "error_cb": self._note_error,
             "disconnected_cb": self._note_disconnection,
             "reconnected_cb": self._note_reconnection,
@@ -192,11 +205,16 @@ class Broker:
         self._connected.set()
 
     async def _note_error(self, error: Exception) -> None:
-        if "permissions violation" in str(error).lower():
-            self._metrics.nats_permission_errors.inc()
         text, now = str(error) or type(error).__name__, asyncio.get_running_loop().time()
+        is_refused = "permissions violation" in text.lower()
+        if is_refused:
+            self._metrics.nats_permission_errors.inc()
         if text != self._last_error or now - self._last_error_at >= SAME_ERROR:
-            self._log.warning("nats_error", error=text)
+            if is_refused:
+                user = self._settings.user or "without a name"
+                self._log.error("nats_permission_missing", user=user, error=text, mend="see docs/nats.md")
+            else:
+                self._log.warning("nats_error", error=text)
             self._last_error, self._last_error_at = text, now
 
     async def _note_disconnection(self) -> None:

@@ -102,6 +102,7 @@ class Consumer(Generic[M]):
         self._open = asyncio.Event()
         self._open.set()
         self._bugs: Counter[int] = Counter()
+        metrics.dead_letters.labels(work.what)
         self._room = asyncio.Semaphore(work.concurrency)
         self._log = logs.logger("consumer").bind(what=work.what, durable=work.durable)
 

@@ -164,12 +164,12 @@ async def make_notifier(broker: Broker, target: str, *, in_order: bool) -> None:
 
 
 class Backlog(NamedTuple):
-    """What lies in one tenant's lane."""
+    """What waits for one durable."""
 
     waiting: int
-    """Requests that nobody has looked at yet."""
+    """Messages that nobody has looked at yet."""
     put_off: int
-    """Requests taken or given back with a delay."""
+    """Messages taken or given back with a delay."""
 
 
 async def lane_backlog(broker: Broker, lane: subjects.Lane, tenant: str) -> Backlog:
@@ -177,6 +177,13 @@ async def lane_backlog(broker: Broker, lane: subjects.Lane, tenant: str) -> Back
     durable = subjects.lane_durable(lane, tenant)
     with _naming(f"{subjects.SCANS}/{durable}", "cannot be read"):
         info = await broker.jetstream.consumer_info(subjects.SCANS, durable)
+    return Backlog(waiting=info.num_pending or 0, put_off=info.num_ack_pending or 0)
+
+
+async def decision_backlog(broker: Broker) -> Backlog:
+    """How many decisions wait for an audit-writer. Raises `Unavailable`."""
+    with _naming(f"{subjects.EVENTS}/{subjects.AUDIT_WRITER}", "cannot be read"):
+        info = await broker.jetstream.consumer_info(subjects.EVENTS, subjects.AUDIT_WRITER)
     return Backlog(waiting=info.num_pending or 0, put_off=info.num_ack_pending or 0)
 
 

@@ -23,6 +23,10 @@ EVENT_SUBJECTS = "moorgate.v1.event.>"
 DECISION_SUBJECTS = "moorgate.v1.event.decision.*"
 FLIP_SUBJECTS = "moorgate.v1.event.verdict.*"
 DEAD_SUBJECTS = "moorgate.v1.dead.>"
+QUESTION_SUBJECTS = "moorgate.v1.verdict.*"
+
+QUESTION_SERVICE = "moorgate-verdict"
+"""Name of the gateways' micro service, and of its queue group: one of them answers."""
 
 AUDIT_WRITER = "audit-writer"
 """The durable of all audit-writers on `EVENTS`."""
@@ -72,6 +76,11 @@ def decision_subject(namespace: str) -> str:
 def flip_subject(result: str) -> str:
     """Where it is published that a verdict has turned to `pass` or `fail`."""
     return f"moorgate.v1.event.verdict.{result}"
+
+
+def question_subject(tenant: str) -> str:
+    """Where the gateways are asked for a verdict of one tenant."""
+    return f"moorgate.v1.verdict.{tenant}"
 
 
 def notifier_durable(target: str) -> str:

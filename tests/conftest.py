@@ -8,6 +8,7 @@ import structlog
 pytest_plugins = [
     "tests.support.kube",
     "tests.support.nats",
+    "tests.support.nats_users",
     "tests.support.road",
     "tests.support.scene",
 ]

@@ -18,6 +18,7 @@ import aiohttp
 from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubeapi import KubeApi
 from deploy.dev.nats import NatsServer
+from deploy.dev.nats_access import NatsAccess
 from deploy.dev.ports import free_port
 from deploy.dev.processes import Process, answers_ok
 from deploy.dev.registration import webhook_configurations
@@ -60,7 +61,8 @@ class Road:
 
     async def start(self) -> None:
         """Start all parts and register them; on failure nothing is left running."""
-        self.nats = NatsServer(folder=self.folder / "nats")
+        access = NatsAccess(folder=self.folder / "nats" / "etc")
+        self.nats = NatsServer(folder=self.folder / "nats", access=access)
         self.anchore = self._simulator()
         async with AsyncExitStack() as stack:
             await self.step("NATS with JetStream", stack.enter_async_context(self.nats))
@@ -69,6 +71,7 @@ class Road:
             self.services = Services(
                 folder=self.folder / "moorgate",
                 nats_url=self.nats.url,
+                nats_access=self.nats.settings,
                 kubeconfig=self.plane.kubeconfig(),
                 namespace=self.name,
                 anchore_url=self.anchore_url,

@@ -5,7 +5,7 @@ Each service runs as it does in a container: `python -m services.…` with setti
 
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ class Services:
 
     folder: Path
     nats_url: str
+    nats_access: Callable[[str], Mapping[str, str]] | None = None
+    """The settings that a user of NATS connects by (`NatsServer.settings`); None: NATS is open to everybody."""
     kubeconfig: Path
     namespace: str = "moorgate"
     """Where their Leases and Secrets live; it must be there."""
@@ -63,7 +65,7 @@ class Services:
             name="streams",
             argv=[sys.executable, "-m", "services.cli", "streams", "apply"],
             log=self.folder / "streams.log",
-            env=self._environment(),
+            env=self._environment("operator"),
             cwd=ROOT,
         )
         await _finish(streams)
@@ -94,17 +96,18 @@ class Services:
             ready=answers_ok(f"http://127.0.0.1:{port}/readyz"),
             ready_within=40,
             stop_within=30,
-            env=self._environment() | extra,
+            env=self._environment(service.replace("_", "-")) | extra,
             cwd=ROOT,
         )
         self.processes[name] = process
         return process
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, user: str) -> dict[str, str]:
         return {
             "KUBECONFIG": str(self.kubeconfig),
             "MOORGATE_NAMESPACE": self.namespace,
             "MOORGATE_NATS_URL": self.nats_url,
+            **(self.nats_access(user) if self.nats_access else {}),
             "MOORGATE_ANCHORE_URL": self.anchore_url,
             "MOORGATE_ANCHORE_USERNAME": "admin",
             "MOORGATE_ANCHORE_PASSWORD_FILE": str(self.folder / "anchore-password"),

@@ -185,3 +185,18 @@ def test_urls_as_nats_knows_them(url: str) -> None:
 def test_a_certificate_needs_its_key() -> None:
     with pytest.raises(BadSetting, match="MOORGATE_NATS_CERT_FILE and MOORGATE_NATS_KEY_FILE"):
         BrokerSettings.load(Environment({"MOORGATE_NATS_CERT_FILE": __file__}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefix"),
+    [
+        (BrokerSettings(url="nats://a"), "_INBOX"),
+        (BrokerSettings(url="nats://a", user="audit-writer"), "_INBOX_audit-writer"),
+        (BrokerSettings(url="nats://scanner:x@a,nats://b"), "_INBOX_scanner"),
+        (BrokerSettings(url="nats://a", user="gateway", creds_file="f"), "_INBOX_gateway"),
+        (BrokerSettings(url="nats://a", user="a.b"), "_INBOX"),
+        (BrokerSettings(url="nats://a", user=">"), "_INBOX"),
+    ],
+)
+def test_answers_come_to_inboxes_of_the_user(settings: BrokerSettings, prefix: str) -> None:
+    assert settings.inbox_prefix == prefix

@@ -44,6 +44,17 @@ class WatchedRoad(Road):
     def __post_init__(self) -> None:
         self.namespaces = {"matchLabels": {LABEL: self.name}}
 
+    async def stop(self) -> None:
+        """As every road, which then must have needed no permission of NATS that its users lack."""
+        await super().stop()
+        refused = [
+            f"{log.name}: {line}"
+            for log in sorted(self.services.folder.glob("*.log"))
+            for line in log.read_text(errors="replace").splitlines()
+            if "permissions violation" in line.lower()
+        ]
+        assert not refused, refused[:5]
+
     async def namespace(self, name: str = "", **labels: str) -> Kubectl:
         """kubectl in a new namespace that this road watches over; `labels` beside the road's own."""
         name = name or f"{self.name}-{secrets.token_hex(3)}"
