@@ -1,6 +1,6 @@
 """What every message is made of: a type with its version, one encoder, typed decoders, a bound.
 
-The messages themselves are in shared/contracts.py.
+The messages themselves are in shared/contracts.
 """
 
 from typing import TypeVar

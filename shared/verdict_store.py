@@ -14,7 +14,7 @@ from datetime import datetime
 from shared import contracts, subjects
 from shared.broker import Broker
 from shared.buckets import Bucket, BucketMirror, Entry
-from shared.contracts import ScanState, TenantRecord, Verdict
+from shared.contracts import ScanError, ScanPending, ScanState, TenantRecord, Verdict
 from shared.errors import Permanent
 from shared.verdicts import StoredVerdict
 
@@ -63,6 +63,20 @@ class VerdictMirror:
     def tenant(self, tenant: str) -> TenantRecord | None:
         """Which bundles are in force for `tenant`."""
         return _decoded(self.tenants.get(tenant), contracts.TENANT_RECORD)
+
+    def count_states(self, kind: type[ScanPending | ScanError]) -> int:
+        """How many there are of this kind, lapsed errors that are still remembered too.
+
+        By the type in front of each, without decoding: a scrape must not hold up admissions.
+        """
+        mark = f'"type":"{kind.type_name()}"'.encode()
+        entries = (self.states.get(key) for key in self.states)
+        return sum(entry is not None and entry.value.startswith(mark, 1) for entry in entries)
+
+    def tenants_away(self) -> int:
+        """How many tenants' Anchore does not answer."""
+        records = (self.tenant(name) for name in self.tenants)
+        return sum(record is not None and record.away_since is not None for record in records)
 
     @contextmanager
     def watching(self, keys: list[str]) -> Iterator[asyncio.Event]:

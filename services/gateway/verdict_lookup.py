@@ -54,6 +54,8 @@ class Finding(msgspec.Struct, frozen=True):
 
     evidence: Evidence
     bundle_id: str
+    is_put_back: bool = False
+    """Its namespace has asked for too many never-seen images: nobody was asked."""
 
 
 class _Search(msgspec.Struct, kw_only=True):
@@ -135,7 +137,7 @@ class VerdictLookup:
             search.asked_over = evidence.revision
             search.asking = self._ask(search, evidence.revision, trace)
             search.asking.add_done_callback(lambda _: wake())
-        return Finding(evidence, search.bundle_id)
+        return Finding(evidence, search.bundle_id, search.is_put_back)
 
     def _may_ask(self, search: _Search, evidence: Evidence) -> bool:
         """Never-seen references take a token of their namespace, once a search."""

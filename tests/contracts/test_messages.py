@@ -46,7 +46,9 @@ from shared.contracts import (
     ScanRequest,
     TenantRecord,
     Verdict,
+    VerdictAnswer,
     VerdictFlipped,
+    VerdictRequest,
     decode,
     encode,
 )
@@ -74,6 +76,8 @@ DECODERS: dict[type[Message], Decoder[Any]] = {
     AdmissionDecided: contracts.ADMISSION_DECIDED,
     VerdictFlipped: contracts.VERDICT_FLIPPED,
     DeadLetter: contracts.DEAD_LETTER,
+    VerdictRequest: contracts.VERDICT_REQUEST,
+    VerdictAnswer: contracts.VERDICT_ANSWER,
     RunningDigest: msgspec.json.Decoder(RunningDigest),
 }
 
@@ -82,6 +86,23 @@ def later(seconds: int) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
+VERDICT_SAMPLE = Verdict(
+    tenant="team-a",
+    image=IMAGE,
+    digest=DIGEST,
+    list_digest=LIST_DIGEST,
+    bundle_id="strict",
+    bundle_hash="9f86d081",
+    result=Result.FAIL,
+    evaluated_at=START,
+    fresh_until=later(300),
+    known_until=later(604800),
+    failing_since=later(-60),
+    unchanged_since=later(-90),
+    reasons=(REASON,),
+    reasons_total=57,
+    unmapped=True,
+)
 SAMPLES: dict[str, Message] = {
     "moorgate.v1.scan-request-1": ScanRequest(
         tenant="team-a",
@@ -91,23 +112,7 @@ SAMPLES: dict[str, Message] = {
         asked_at=START,
         asked_by="moorgate/gateway/gateway-0-1",
     ),
-    "moorgate.v1.verdict-2": Verdict(
-        tenant="team-a",
-        image=IMAGE,
-        digest=DIGEST,
-        list_digest=LIST_DIGEST,
-        bundle_id="strict",
-        bundle_hash="9f86d081",
-        result=Result.FAIL,
-        evaluated_at=START,
-        fresh_until=later(300),
-        known_until=later(604800),
-        failing_since=later(-60),
-        unchanged_since=later(-90),
-        reasons=(REASON,),
-        reasons_total=57,
-        unmapped=True,
-    ),
+    "moorgate.v1.verdict-2": VERDICT_SAMPLE,
     "moorgate.v1.scan-pending-2": ScanPending(
         tenant="team-a",
         image=IMAGE,
@@ -204,6 +209,22 @@ SAMPLES: dict[str, Message] = {
         new_reasons=(REASON,),
         reasons_total=57,
         failing_since=START,
+    ),
+    "moorgate.v1.verdict-request-1": VerdictRequest(
+        image="nginx:1.27", bundle_id="strict", timeout_seconds=10
+    ),
+    "moorgate.v1.verdict-answer-1": VerdictAnswer(
+        tenant="team-a",
+        image=IMAGE,
+        bundle_id="strict",
+        outcome=Outcome.FAIL,
+        verdict=VERDICT_SAMPLE,
+        is_stale=True,
+        digest=DIGEST,
+        pending_since=START,
+        next_look=later(5),
+        error=ErrorClass.ANCHORE_UNAVAILABLE,
+        error_message="connection refused",
     ),
     "moorgate.v1.dead-letter-1": DeadLetter(
         what="scan",
@@ -351,6 +372,7 @@ TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.ju
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: st.text(max_size=20),
     int: st.integers(0, 2**53),
+    float: st.floats(0, 60),
     bool: st.booleans(),
     bytes: st.binary(max_size=50),
     type(None): st.none(),
@@ -359,18 +381,30 @@ PLAIN: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+def _is_bound(part: object) -> bool:
+    return isinstance(part, msgspec.Meta)
+
+
+def _is(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
 def values(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a field's type: a new field is covered by itself."""
     if kind in PLAIN:
         return PLAIN[kind]
-    parts = [values(part) for part in typing.get_args(kind) if part is not Ellipsis]
+    parts = [values(part) for part in typing.get_args(kind) if part is not Ellipsis and not _is_bound(part)]
     origin = typing.get_origin(kind)
     if origin is tuple:
         return st.lists(parts[0], max_size=2).map(tuple)
     if origin is dict:
         return st.dictionaries(*parts, max_size=2)
     if parts:
-        return st.one_of(parts)
+        return st.one_of(parts).filter(lambda value: not hasattr(kind, "__metadata__") or _is(value, kind))
     if issubclass(kind, Enum):
         return st.sampled_from(list(kind))
     fields = typing.get_type_hints(kind, include_extras=True)
