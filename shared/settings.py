@@ -36,8 +36,6 @@ KNOWN = frozenset(
 NOT_YET = {
     f"MOORGATE_{name}": default
     for name, default in {
-        "CLUSTER": "auto",
-        "POLICIES_FILE": "",
         "OUTBOX_DIR": "",
         "DECISION_DURABILITY": "",
         "ON_UNRECORDED": "",
@@ -93,6 +91,15 @@ class Secret:
         return hash(self._text)
 
 
+class ClusterUse(Enum):
+    """Whether there is a cluster."""
+
+    AUTO = "auto"
+    """That of `KUBECONFIG`, else the one this Pod runs in."""
+    NONE = "none"
+    """None is looked for: policies come from a file, and Audits go to stdout."""
+
+
 class Listen(msgspec.Struct, frozen=True):
     """An address to listen on; port 0 takes a free one."""
 
@@ -119,6 +126,22 @@ class Environment:
                 raise BadSetting(f"{name} is no setting of Moorgate: remove it or correct its name")
             if name in NOT_YET and variables[name] not in ("", NOT_YET[name]):
                 raise BadSetting(f"{name} has no effect in this version: remove it")
+        self.cluster = self.choice("MOORGATE_CLUSTER", ClusterUse, ClusterUse.AUTO)
+        if self.has_cluster and self.optional("MOORGATE_POLICIES_FILE"):
+            raise BadSetting(
+                "MOORGATE_POLICIES_FILE is set, and policies come from the cluster: remove it, or set MOORGATE_CLUSTER=none"
+            )
+
+    @property
+    def has_cluster(self) -> bool:
+        """False: nobody looks for an API server."""
+        return self.cluster is not ClusterUse.NONE
+
+    def refuse_without_cluster(self, name: str, *harmless: str, why: str, instead: str) -> None:
+        """Raises `BadSetting` where `name` has any but a harmless value, and there is no cluster for it."""
+        value = self.optional(name)
+        if not self.has_cluster and value is not None and value not in harmless:
+            raise BadSetting(f"{name} is {value!r}, and MOORGATE_CLUSTER is none: {why}; {instead}")
 
     def text(self, name: str, default: str | None = None) -> str:
         """The value; without `default` it is required. An empty value counts as not set."""

@@ -5,15 +5,20 @@ gets them after the ack wait, and folding twice changes nothing) → NATS, the c
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from services.audit_writer import backlog
 from services.audit_writer.cluster import AuditCluster
+from services.audit_writer.clusterless import CompletingRecorder
 from services.audit_writer.config import AuditWriterConfig
 from services.audit_writer.folds import Folds
 from services.audit_writer.inventory import Inventory
 from services.audit_writer.leader import Leader
+from services.audit_writer.lines import AuditLines, OwnersByClaim
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.notifications.notifier import open_notifiers
 from services.audit_writer.open_reports import OpenReports, ReportKind
@@ -26,11 +31,12 @@ from shared import logs, streams, subjects
 from shared.broker import Broker, open_broker
 from shared.buckets import Bucket
 from shared.cluster import open_cluster
-from shared.consumer import Consumer, Work
+from shared.consumer import Consumer, Delivery, Work
 from shared.contracts import ADMISSION_DECIDED, AdmissionDecided
 from shared.leases import Leadership
 from shared.lifecycle import background
 from shared.probes import Readiness, serve_probes
+from shared.verdict_store import VerdictMirror
 
 LEASE = "moorgate-audit-writer"
 """Held by the audit-writer that takes the inventory."""
@@ -44,74 +50,114 @@ ACK_WAIT = 30.0
 LOOK_AGAIN = 1.0
 """Seconds between two looks for an API server that knows Audits."""
 
+Duty = Coroutine[Any, Any, None]
+"""What runs until the stop."""
+
 
 async def run(config: AuditWriterConfig, stop: asyncio.Event) -> None:
-    """Write Audits until `stop` is set. Raises `BadSetting`, `OSError` (an address in use)."""
+    """Write Audits until `stop` is set. Raises `BadSetting`, `OSError` (an address in use, stdout gone)."""
     registry = CollectorRegistry()
     metrics = AuditWriterMetrics(registry)
     readiness = Readiness("streams", "audits")
     async with AsyncExitStack() as stack:
         probes = await stack.enter_async_context(serve_probes(config.metrics_listen, registry, readiness))
-        api_server = await stack.enter_async_context(open_cluster())
-        rate = WriteRate()
-        cluster = AuditCluster(api_server, rate)
         broker = await stack.enter_async_context(open_broker(config.broker, config.source, metrics))
-
-        owners = Owners(cluster)
-        has_reports = config.reports is ReportKind.OPENREPORTS
-        folds = Folds(
-            cluster, owners, metrics, OpenReports(api_server, rate, metrics) if has_reports else None
+        duties = (
+            await _with_cluster(stack, config, broker, metrics, readiness)
+            if config.has_cluster
+            else _without_cluster(broker, metrics, readiness)
         )
-        recorder = Recorder(folds, owners, metrics)
-        consumer = Consumer(broker, metrics, _work(recorder, cluster))
-        retention = Retention(cluster, config.retention)
-        running = Running()
-        inventory = Inventory(
-            api_server,
-            Bucket(broker, subjects.RUNNING),
-            running,
-            metrics,
-            interval=config.inventory_interval,
-            release_labels=config.release_labels,
-        )
-        leader = Leader(
-            config,
-            api_server=api_server,
-            cluster=cluster,
-            rate=rate,
-            folds=folds,
-            owners=owners,
-            broker=broker,
-            running=running,
-            inventory=inventory,
-            metrics=metrics,
-        )
-        notifiers = await open_notifiers(stack, config.notify, broker, metrics)
-        leadership = Leadership(api_server, config.namespace, LEASE)
-        await stack.enter_async_context(
-            background(
-                _consume(broker, cluster, consumer, readiness),
-                retention.run(),
-                leadership.run(leader.run),
-                *notifiers,
-            )
-        )
+        await stack.enter_async_context(background(*duties, backlog.watch(broker, metrics)))
         logs.logger("audit-writer").info("started", probes=f"{probes.host}:{probes.port}")
         await stop.wait()
         readiness.stop()
 
 
-def _work(recorder: Recorder, cluster: AuditCluster) -> Work[AdmissionDecided]:
+async def _with_cluster(
+    stack: AsyncExitStack,
+    config: AuditWriterConfig,
+    broker: Broker,
+    metrics: AuditWriterMetrics,
+    readiness: Readiness,
+) -> list[Duty]:
+    """Audits as objects, and all that is about what runs."""
+    api_server = await stack.enter_async_context(open_cluster())
+    rate = WriteRate()
+    cluster = AuditCluster(api_server, rate)
+    owners = Owners(cluster)
+    has_reports = config.reports is ReportKind.OPENREPORTS
+    folds = Folds(cluster, owners, metrics, OpenReports(api_server, rate, metrics) if has_reports else None)
+    recorder = Recorder(folds, owners, metrics)
+    consumer = Consumer(broker, metrics, _work(recorder.record, cluster.answers))
+    running = Running()
+    inventory = Inventory(
+        api_server,
+        Bucket(broker, subjects.RUNNING),
+        running,
+        metrics,
+        interval=config.inventory_interval,
+        release_labels=config.release_labels,
+    )
+    leader = Leader(
+        config,
+        api_server=api_server,
+        cluster=cluster,
+        rate=rate,
+        folds=folds,
+        owners=owners,
+        broker=broker,
+        running=running,
+        inventory=inventory,
+        metrics=metrics,
+    )
+    leadership = Leadership(api_server, config.namespace, LEASE)
+    metrics.leading.labels(LEASE).set_function(lambda: leadership.is_leading)
+    return [
+        _consume(broker, cluster, consumer, readiness),
+        Retention(cluster, config.retention).run(),
+        leadership.run(leader.run),
+        *await open_notifiers(stack, config.notify, broker, metrics),
+    ]
+
+
+def _without_cluster(broker: Broker, metrics: AuditWriterMetrics, readiness: Readiness) -> list[Duty]:
+    """Audits as lines on stdout."""
+    lines, owners, mirror = AuditLines(), OwnersByClaim(), VerdictMirror(broker)
+    folds = Folds(lines, owners, metrics)
+    recorder = CompletingRecorder(Recorder(folds, owners, metrics), folds, lines, owners, mirror)
+    consumer = Consumer(broker, metrics, _work(recorder.record, lines.answers))
+    readiness.done("audits")
+    return [
+        lines.run(),
+        *(each.run() for each in mirror.mirrors),
+        _complete(broker, mirror, consumer, readiness),
+    ]
+
+
+def _work(
+    handle: Callable[[AdmissionDecided, Delivery], Awaitable[None]], probe: Callable[[], Awaitable[bool]]
+) -> Work[AdmissionDecided]:
     return Work(
         what="decision",
         stream=subjects.EVENTS,
         durable=subjects.AUDIT_WRITER,
         decoder=ADMISSION_DECIDED,
-        handle=recorder.record,
-        probe=cluster.answers,
+        handle=handle,
+        probe=probe,
         concurrency=CONCURRENCY,
         ack_wait=ACK_WAIT,
     )
+
+
+async def _complete(
+    broker: Broker, mirror: VerdictMirror, consumer: Consumer[AdmissionDecided], readiness: Readiness
+) -> None:
+    """Take decisions once the stream is there, and the verdicts by which their records are completed."""
+    await streams.wait_for_streams(broker, subjects.EVENTS)
+    for each in mirror.mirrors:
+        await each.ready.wait()
+    readiness.done("streams")
+    await consumer.run()
 
 
 async def _consume(

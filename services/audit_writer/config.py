@@ -29,6 +29,8 @@ class AuditWriterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How this process names itself in messages."""
     broker: BrokerSettings
     metrics_listen: Listen
+    has_cluster: bool
+    """False: Audits are lines on stdout, and nothing is known to run."""
     namespace: str
     """Where the audit-writers' Lease lives."""
     inventory_interval: float
@@ -54,10 +56,20 @@ class AuditWriterConfig(msgspec.Struct, frozen=True, kw_only=True):
 def load(variables: Mapping[str, str]) -> AuditWriterConfig:
     """The configuration in the environment. Raises `BadSetting` with the one line to show."""
     environment = Environment(variables)
+    environment.refuse_without_cluster(
+        "MOORGATE_NOTIFY_FILE", why="nothing is known to run, so nothing flips", instead="remove it"
+    )
+    environment.refuse_without_cluster(
+        "MOORGATE_REPORTS",
+        ReportKind.OFF.value,
+        why="reports are objects of a cluster",
+        instead="set it to off",
+    )
     return AuditWriterConfig(
         source=f"moorgate/audit-writer/{socket.gethostname()}-{os.getpid()}",
         broker=BrokerSettings.load(environment),
         metrics_listen=environment.listen("MOORGATE_METRICS_LISTEN", "0.0.0.0:9090"),
+        has_cluster=environment.has_cluster,
         namespace=environment.text("MOORGATE_NAMESPACE", "moorgate"),
         inventory_interval=environment.duration("MOORGATE_INVENTORY_INTERVAL", "10m", minimum=MIN_INTERVAL),
         release_labels=environment.words("MOORGATE_RELEASE_LABELS", releases.DEFAULT_LABELS),

@@ -11,6 +11,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -24,14 +25,13 @@ from services.audit_writer.audit import (
     unowned,
     written_part,
 )
-from services.audit_writer.cluster import AuditCluster, StoredAudit
+from services.audit_writer.cluster import StoredAudit
 from services.audit_writer.locks import KeyedLocks
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.open_reports import OpenReports
-from services.audit_writer.owners import Owners
 from services.audit_writer.unwritten import Unwritten
 from shared import logs
-from shared.crds import Audit, AuditMetadata
+from shared.crds import Audit, AuditMetadata, OwnerReference
 from shared.errors import Conflict, Permanent, Retryable
 
 LINGER = 0.2
@@ -59,13 +59,33 @@ DELETION_PATIENCE, DELETION_LOOK = 60.0, 0.5
 Change = Callable[[Audit], Audit | None]
 
 
+class AuditStore(Protocol):
+    """Where Audits are: the API server, or lines on stdout."""
+
+    async def audit(self, namespace: str, name: str) -> StoredAudit | None:
+        """The Audit, or None where there is none."""
+
+    async def create(self, audit: Audit) -> StoredAudit:
+        """Raises `Conflict` where the name is taken."""
+
+    async def apply(self, audit: Audit) -> StoredAudit:
+        """Change exactly the object whose uid and resourceVersion `audit` carries; else `Conflict`."""
+
+
+class LivingOwners(Protocol):
+    """Who can tell whether an owner is there."""
+
+    async def is_alive(self, namespace: str, owner: OwnerReference) -> bool:
+        """Whether this owner is there now."""
+
+
 class Folds:
     """Folds into Audits, and changes them."""
 
     def __init__(
         self,
-        cluster: AuditCluster,
-        owners: Owners,
+        cluster: AuditStore,
+        owners: LivingOwners,
         metrics: AuditWriterMetrics,
         reports: OpenReports | None = None,
     ) -> None:

@@ -7,12 +7,12 @@ is the durable timer. How many decisions become one write is the work of folds.p
 
 import re
 from datetime import UTC, datetime
+from typing import Protocol
 
-from services.audit_writer.audit import audit_of
+from services.audit_writer.audit import Standing, audit_of
 from services.audit_writer.cluster import NamespaceGone
 from services.audit_writer.folds import Folds
 from services.audit_writer.metrics import AuditWriterMetrics
-from services.audit_writer.owners import Owners
 from shared import logs
 from shared.consumer import Delivery
 from shared.contracts import Action, AdmissionDecided
@@ -30,10 +30,17 @@ FIRST_LOOK, LONGEST_WAIT = 0.5, 16.0
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
 
+class Standings(Protocol):
+    """Who can tell whose Audit it is."""
+
+    async def standing(self, decision: AdmissionDecided) -> Standing:
+        """Where the decision is recorded, and who owns that."""
+
+
 class Recorder:
     """Writes decisions into Audits."""
 
-    def __init__(self, folds: Folds, owners: Owners, metrics: AuditWriterMetrics) -> None:
+    def __init__(self, folds: Folds, owners: Standings, metrics: AuditWriterMetrics) -> None:
         self._folds = folds
         self._owners = owners
         self._metrics = metrics

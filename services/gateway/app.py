@@ -16,19 +16,23 @@ from services.gateway.image_policies import report_conditions
 from services.gateway.issuer import IssuerTimes
 from services.gateway.judge import Judge
 from services.gateway.metrics import GatewayMetrics
-from services.gateway.mirrors import PARTS, Mirrors
+from services.gateway.mirrors import Mirrors
 from services.gateway.outbox import Outbox
+from services.gateway.rule_sources import PARTS, rule_source
 from services.gateway.scan_rates import ScanRates
 from services.gateway.tls import Tls
+from services.gateway.verdict_answers import VerdictAnswers
 from services.gateway.verdict_lookup import VerdictLookup
+from services.gateway.verdict_service import VerdictService
 from services.gateway.webhook import Webhook
 from shared import logs
 from shared.broker import open_broker
 from shared.certificates import require_usable
-from shared.cluster import open_cluster
+from shared.cluster import Cluster, open_cluster
 from shared.leases import Leadership
 from shared.lifecycle import background
 from shared.probes import Readiness, serve_probes
+from shared.verdict_store import VerdictMirror
 
 DRAIN_TIMEOUT = 10.0
 """Seconds for the outbox at the stop."""
@@ -46,27 +50,28 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
     times = times or IssuerTimes()
     registry = CollectorRegistry()
     metrics = GatewayMetrics(registry)
-    readiness = Readiness(*PARTS, "certificate", "webhook")
+    readiness = Readiness(*PARTS, "verdicts", "certificate", "webhook")
     await require_usable(config.tls_files, config.client_ca)
     async with AsyncExitStack() as stack:
         probes = await stack.enter_async_context(serve_probes(config.metrics_listen, registry, readiness))
-        cluster = await stack.enter_async_context(open_cluster())
+        cluster = await stack.enter_async_context(open_cluster()) if config.has_cluster else None
         broker = await stack.enter_async_context(open_broker(config.broker, config.source, metrics))
 
-        mirrors = Mirrors(
-            cluster, broker, config.defaults, whitelist_cluster_wide=config.whitelist_cluster_wide
-        )
+        verdicts = VerdictMirror(broker)
+        rules = rule_source(config, cluster, verdicts, metrics)
+        mirrors = Mirrors(broker, verdicts, rules)
         outbox = Outbox(broker, metrics)
         rates = ScanRates(config.scan_rate, time.monotonic)
+        lookup = VerdictLookup(verdicts, broker, rates, metrics)
         judge = Judge(
-            policies=mirrors.policies,
-            namespaces=mirrors.namespaces,
-            lookup=VerdictLookup(mirrors.verdicts, broker, rates, metrics),
-            tenants=mirrors.verdicts.tenant,
+            policies=rules.policies,
+            namespaces=rules.namespaces,
+            lookup=lookup,
+            tenants=verdicts.tenant,
             is_running=mirrors.is_running,
         )
         gate = Gate(
-            whitelist=mirrors.whitelist, release_labels=config.release_labels, judge=judge, outbox=outbox
+            whitelist=rules.whitelist, release_labels=config.release_labels, judge=judge, outbox=outbox
         )
         webhook = Webhook(
             gate,
@@ -76,19 +81,7 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
             secret=config.path_secret,
         )
         tls = Tls(config, cluster, metrics, times)
-        metrics.mirror_entries.set_function(lambda: len(mirrors.verdicts.verdicts))
-
-        async def report() -> None:
-            """Before the tenants are read, every policy would seem to name one that nobody serves."""
-            await mirrors.verdicts.tenants.ready.wait()
-            await report_conditions(cluster, mirrors.policies, mirrors.verdicts.tenant)
-
-        async def lead() -> None:
-            """What one gateway does for all."""
-            async with asyncio.TaskGroup() as duties:
-                duties.create_task(report())
-                for duty in tls.duties():
-                    duties.create_task(duty)
+        metrics.watch(verdicts)
 
         await stack.enter_async_context(
             background(
@@ -96,10 +89,16 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
                 *mirrors.work(),
                 mirrors.report_ready(readiness, metrics),
                 tls.keep(lambda: readiness.done("certificate")),
-                Leadership(cluster, config.namespace, LEASE, times.lease).run(lead),
+                *(
+                    [_lead(cluster, config=config, mirrors=mirrors, tls=tls, metrics=metrics, times=times)]
+                    if cluster
+                    else []
+                ),
             )
         )
         stack.push_async_callback(outbox.drain, DRAIN_TIMEOUT)
+        answers = VerdictAnswers(lookup)
+        await stack.enter_async_context(VerdictService(broker, verdicts, answers, metrics).serve())
         address = await stack.enter_async_context(tls.serve(webhook.application(), config.listen))
         readiness.done("webhook")
         logs.logger("gateway").info(
@@ -109,3 +108,31 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
         readiness.stop()
         webhook.see_off()
         await asyncio.sleep(LAME_DUCK)
+
+
+async def _lead(
+    cluster: Cluster,
+    *,
+    config: GatewayConfig,
+    mirrors: Mirrors,
+    tls: Tls,
+    metrics: GatewayMetrics,
+    times: IssuerTimes,
+) -> None:
+    """What one gateway does for all."""
+    leadership = Leadership(cluster, config.namespace, LEASE, times.lease)
+    metrics.leading.labels(LEASE).set_function(lambda: leadership.is_leading)
+    tenants = mirrors.verdicts.tenants
+
+    async def report() -> None:
+        """Before the tenants are read, every policy would seem to name one that nobody serves."""
+        await tenants.ready.wait()
+        await report_conditions(cluster, mirrors.rules.policies, mirrors.verdicts.tenant)
+
+    async def lead() -> None:
+        async with asyncio.TaskGroup() as duties:
+            duties.create_task(report())
+            for duty in tls.duties():
+                duties.create_task(duty)
+
+    await leadership.run(lead)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.gateway import policies_file
 from services.gateway.scan_rates import Rate, parse_rate
 from shared import releases
 from shared.broker import BrokerSettings
@@ -38,6 +39,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     broker: BrokerSettings
     listen: Listen
     metrics_listen: Listen
+    has_cluster: bool
+    policies_file: Path | None
+    """Where ImagePolicies come from without a cluster; None: the defaults judge everything."""
     namespace: str
     """Where the gateways' Secret and Lease live."""
     tls_files: CertificateFiles | None
@@ -72,6 +76,8 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
         broker=BrokerSettings.load(environment),
         listen=environment.listen("MOORGATE_LISTEN", "0.0.0.0:8443"),
         metrics_listen=environment.listen("MOORGATE_METRICS_LISTEN", "0.0.0.0:9090"),
+        has_cluster=environment.has_cluster,
+        policies_file=_policies_file(environment),
         namespace=environment.text("MOORGATE_NAMESPACE", "moorgate"),
         tls_files=_tls_files(environment),
         client_ca=client_ca,
@@ -87,7 +93,21 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
     )
 
 
+def _policies_file(environment: Environment) -> Path | None:
+    """A file whose policies can be used now."""
+    path = environment.file(policies_file.SETTING)
+    if path is not None:
+        policies_file.read(path)
+    return path
+
+
 def _tls_files(environment: Environment) -> CertificateFiles | None:
+    environment.refuse_without_cluster(
+        "MOORGATE_TLS_ISSUER",
+        TlsIssuer.FILE.value,
+        why="the gateways keep what they issue in a Secret",
+        instead="set MOORGATE_TLS_ISSUER=file, MOORGATE_TLS_CERT_FILE and MOORGATE_TLS_KEY_FILE",
+    )
     names = "MOORGATE_TLS_CERT_FILE", "MOORGATE_TLS_KEY_FILE"
     if environment.choice("MOORGATE_TLS_ISSUER", TlsIssuer, TlsIssuer.FILE) is TlsIssuer.FILE:
         return CertificateFiles(*(_required(environment, name) for name in names))

@@ -50,6 +50,11 @@ class ImagePolicies(PolicyFeed):
             if condition not in item.status.conditions
         ]
 
+    def out_of_force(self, tenants: Tenants) -> dict[str, str]:
+        """Why, by policy: what it matches is decided by the process defaults."""
+        findings = {name: each.finding_now(tenants) for name, each in sorted(self._compiled.items())}
+        return {name: finding.message for name, finding in findings.items() if finding}
+
 
 async def report_conditions(cluster: Cluster, policies: ImagePolicies, tenants: Tenants) -> None:
     """Keep the conditions right until cancelled. The work of the Lease's holder."""

@@ -13,7 +13,7 @@ from services.gateway.decision import NOT_ASKED, Judged, can_be_refused
 from services.gateway.evidence import Evidence
 from services.gateway.image_policies import ImagePolicies
 from services.gateway.incumbents import IsRunning, grace_until
-from services.gateway.namespaces import Namespaces
+from services.gateway.namespaces import NamespaceLabels
 from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
 from services.gateway.workloads import Workload
 from shared import images
@@ -42,7 +42,7 @@ class Judge:
         self,
         *,
         policies: ImagePolicies,
-        namespaces: Namespaces,
+        namespaces: NamespaceLabels,
         lookup: VerdictLookup,
         tenants: Tenants,
         is_running: IsRunning,

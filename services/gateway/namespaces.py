@@ -7,6 +7,7 @@ is known of it, which is for the rules to judge and never in favour of the Pod.
 
 import asyncio
 from collections.abc import Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -25,6 +26,21 @@ READS = 16
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 """Set by the API server on every namespace since 1.21; a namespace's name, whatever its other labels."""
+
+
+class NamespaceLabels(Protocol):
+    """Whoever knows the labels of namespaces."""
+
+    async def labels(self, name: str, seconds: float) -> Mapping[str, str] | None:
+        """The labels, at the latest after `seconds`; None when they cannot be had."""
+
+
+class NamesOnly:
+    """Without a cluster a namespace has the one label that follows from its name."""
+
+    async def labels(self, name: str, seconds: float) -> Mapping[str, str]:  # noqa: ARG002  known at once
+        """The name, as the API server would label it."""
+        return {NAME_LABEL: name}
 
 
 class Namespace(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from services.gateway.admission import AdmissionRequest, BadReview, decode_review, encode_answer
 from services.gateway.deadlines import deadline
-from services.gateway.gate import Gate
-from services.gateway.metrics import GatewayMetrics
+from services.gateway.gate import Answer, Gate
+from services.gateway.metrics import GatewayMetrics, Refusal
 from shared import logs
 from shared.broker import new_trace
+from shared.contracts import Action
 from shared.settings import Secret
 
 MAX_BODY = 7 * 1024 * 1024
@@ -32,6 +33,7 @@ _RESOURCES = frozenset(
     {"Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"}
 )
 _OPERATIONS = frozenset({"CREATE", "UPDATE", "DELETE", "CONNECT"})
+_REFUSALS = {403: Refusal.POLICY, 429: Refusal.PENDING, 503: Refusal.ERROR}
 
 
 class Webhook:
@@ -79,7 +81,10 @@ class Webhook:
             return self._refuse(408, f"the body did not arrive within {BODY_TIMEOUT:.0f} s")
         except BadReview as error:
             return self._refuse(400, str(error))
-        self._count(review, answer.action.value)
+        except Exception:  # aiohttp answers 500 and logs it; here it is counted
+            self._metrics.bad_requests.labels("500").inc()
+            raise
+        self._count(review, answer)
         self._metrics.duration.labels(answer.source.value).observe(
             asyncio.get_running_loop().time() - started
         )
@@ -94,14 +99,16 @@ class Webhook:
         self._log.warning("bad_request", status=status, reason=line)
         return web.Response(status=status, text=line + "\n")
 
-    def _count(self, review: AdmissionRequest, action: str) -> None:
+    def _count(self, review: AdmissionRequest, answer: Answer) -> None:
         """Label values are enumerated: what a caller invents counts as `other`."""
         kind, operation = review.kind.kind, review.operation
         self._metrics.requests.labels(
             operation=operation if operation in _OPERATIONS else "other",
             resource=kind if kind in _RESOURCES else "other",
-            action=action,
+            action=answer.action.value,
         ).inc()
+        if answer.action is Action.REJECTED and answer.response.status:
+            self._metrics.refusals.labels(_REFUSALS[answer.response.status.code].value).inc()
 
 
 def _wrong_type(request: web.Request) -> str | None:

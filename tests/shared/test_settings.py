@@ -212,6 +212,7 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 def test_every_known_name_and_every_secret_by_file_is_taken() -> None:
     files = ("NATS_PASSWORD", "PATH_SECRET", "ANCHORE_PASSWORD")
     names = {*KNOWN, *(f"MOORGATE_{name}_FILE" for name in files)} - set(NOT_YET)
+    names -= {"MOORGATE_CLUSTER", "MOORGATE_POLICIES_FILE"}  # read at once, below
     Environment(dict.fromkeys(names, "x"))
     Environment(NOT_YET)
     Environment({"PATH": "/bin", "KUBECONFIG": "x", "moorgate_x": "other programs' names are none of ours"})
@@ -259,7 +260,7 @@ def refusal(read: Callable[[], object]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("name", "value"), [("POLICIES_FILE", "/policies"), ("CLUSTER", "none")])
+@pytest.mark.parametrize(("name", "value"), [("OUTBOX_DIR", "/outbox"), ("PAGE_LISTEN", ":8444")])
 def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^MOORGATE_{name} has no effect in this version"):
         Environment({f"MOORGATE_{name}": value})
@@ -268,3 +269,15 @@ def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: s
 @pytest.mark.parametrize(("name", "value"), [("TENANTS_FILE", ""), ("CLUSTER", "auto")])
 def test_the_value_that_is_true_anyway_is_accepted(name: str, value: str) -> None:
     Environment({f"MOORGATE_{name}": value})
+
+
+def test_policies_come_from_a_file_only_where_there_is_no_cluster() -> None:
+    variables = {"MOORGATE_POLICIES_FILE": "/policies.yaml"}
+    with pytest.raises(
+        BadSetting, match=r"^MOORGATE_POLICIES_FILE is set, and policies come from the cluster"
+    ):
+        Environment(variables)
+    assert not Environment({**variables, "MOORGATE_CLUSTER": "none"}).has_cluster
+    assert Environment({}).has_cluster
+    with pytest.raises(BadSetting, match=r"^MOORGATE_CLUSTER is 'some': it must be one of auto, none"):
+        Environment({"MOORGATE_CLUSTER": "some"})

@@ -1,0 +1,81 @@
+"""What an audit-writer does without a cluster: records, and completes what was let in before its verdict was known.
+
+Nothing is known to run: no inventory, no re-scans, no flips, nobody to notify. A decision whose record awaits a verdict is
+not acknowledged but put off, again and again for a day: the stream is its memory, and whoever gets it after a kill
+writes the record anew and completes it. Of the decisions in one Audit only the one that it shows is put off.
+"""
+
+from datetime import UTC, datetime
+
+from services.audit_writer import completions
+from services.audit_writer.flips import revised
+from services.audit_writer.folds import Folds
+from services.audit_writer.lines import AuditLines, OwnersByClaim
+from services.audit_writer.recorder import Recorder
+from services.audit_writer.sights import Sight, is_counted
+from services.audit_writer.summary import is_complete
+from shared.consumer import Delivery
+from shared.contracts import Action, AdmissionDecided, Outcome
+from shared.crds import Audit
+from shared.errors import Retryable
+from shared.verdict_store import VerdictMirror
+
+FIRST_LOOK, LONGEST_WAIT = 1.0, 60.0
+"""Seconds until a verdict is looked for again: half the decision's age, between these."""
+
+MAX_PUT_OFF = 10_000
+"""Decisions put off at once: half of what the durable bears, which delivers nothing more beyond that."""
+
+_OPEN = frozenset({Outcome.PENDING.value, Outcome.ERROR.value})
+
+
+class CompletingRecorder:
+    """Records a decision, and is asked again until its record is complete."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        folds: Folds,
+        lines: AuditLines,
+        owners: OwnersByClaim,
+        mirror: VerdictMirror,
+    ) -> None:
+        self._recorder = recorder
+        self._folds = folds
+        self._lines = lines
+        self._owners = owners
+        self._mirror = mirror
+        self._put_off: set[str] = set()
+
+    async def record(self, decision: AdmissionDecided, delivery: Delivery) -> None:
+        """As `Recorder.record`; raises `Retryable` also while a verdict is missing."""
+        await self._recorder.record(decision, delivery)
+        self._put_off.discard(decision.id)
+        if decision.action is not Action.ALLOWED:
+            return
+        name = (await self._owners.standing(decision)).name
+        now = datetime.now(UTC)
+        await self._folds.change(decision.namespace, name, lambda audit: self._completed(audit, now))
+        stored = await self._lines.audit(decision.namespace, name)
+        if stored and stored.audit and self._is_put_off(decision, stored.audit, now):
+            self._put_off.add(decision.id)
+            age = (now - decision.decided_at).total_seconds()
+            raise Retryable("a verdict is still to come", delay=min(max(age / 2, FIRST_LOOK), LONGEST_WAIT))
+
+    def _is_put_off(self, decision: AdmissionDecided, audit: Audit, now: datetime) -> bool:
+        """Whether this is the decision that the record shows, and the record awaits a verdict."""
+        shown = audit.status.decision
+        if (shown.at, shown.id) != (decision.decided_at, decision.id):
+            return False
+        is_awaited = not is_complete(audit) and any(
+            each.bundle and each.verdict in _OPEN for each in audit.spec.images
+        )
+        return is_awaited and completions.is_asked_for(audit, now) and len(self._put_off) < MAX_PUT_OFF
+
+    def _completed(self, audit: Audit, now: datetime) -> Audit | None:
+        sights: dict[str, Sight] = {}
+        for written, judgement in completions.awaited(audit, self._mirror.tenant).items():
+            stored = self._mirror.verdict(judgement.key)
+            if stored and is_counted(stored, judgement) and now < stored.verdict.known_until:
+                sights[written] = Sight(judgement=judgement, stored=stored, is_running=False)
+        return revised(audit, sights, {}, now) if sights else None

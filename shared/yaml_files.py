@@ -1,0 +1,49 @@
+"""YAML that people write for Moorgate: safe, without a key given twice, and no fault that quotes what stands there.
+
+The second of two keys would silently take the first one's place. A fault is told by its line alone: the text of the
+YAML library's own errors repeats the line at fault, which may hold a password.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.errors import BadSetting
+
+
+class Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """As the library does, after a look at the keys. Raises `GivenTwice`."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise GivenTwice(problem_mark=key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class GivenTwice(yaml.MarkedYAMLError):
+    """A key is there twice."""
+
+
+def documents(setting: str, path: Path) -> list[Any]:
+    """All documents of the file, empty ones as None. Raises `BadSetting` with the line to show."""
+    try:
+        return list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=Loader))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise BadSetting(f"{setting}: cannot read {path}: {reason}") from error
+    except GivenTwice as error:
+        raise BadSetting(f"{setting}: {path} has a key twice{where(error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadSetting(f"{setting}: {path} is no YAML{where(error)}") from None
+
+
+def where(error: Exception) -> str:
+    """The line at fault, where it is known."""
+    mark = getattr(error, "problem_mark", None)
+    return f" (line {mark.line + 1})" if mark else ""
