@@ -1,17 +1,19 @@
 """Metrics that every service has. Each service's own metrics.py declares the rest.
 
-No namespace, image or error text ever becomes a label.
+Counters with labels begin at 0 for the values that are known: Prometheus sees no increase in a counter whose
+first sample is 1, and the first dead letter is the one to tell of. No namespace, image or error text ever becomes a label.
 """
 
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector
 
 
 class CommonMetrics:
     """Build, degradation, dead letters and what NATS refused."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        ProcessCollector(registry=registry)
         Info("moorgate_build", "The version that runs.", registry=registry).info(
             {"version": version("moorgate")}
         )

@@ -26,6 +26,7 @@ import yaml
 from shared.anchore import AnchoreApi, AnchoreSettings
 from shared.errors import BadSetting
 from shared.settings import Environment, Secret
+from shared.yaml_files import GivenTwice, Loader, where
 
 DEFAULT_TENANT = "default"
 """The single tenant of `MOORGATE_ANCHORE_…`."""
@@ -56,23 +57,6 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_u
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tenants: dict[str, Any]
     """Entries, decoded one by one: a fault names its tenant."""
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key given twice: the second tenant of a name would silently take the first one's place."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise _Twice(problem_mark=key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Twice(yaml.MarkedYAMLError):
-    """A key is there twice."""
 
 
 class TenantSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,16 +93,16 @@ def read(path: Path) -> dict[str, Tenant]:
     """The tenants of a file. Raises `BadSetting` with the line to show."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = msgspec.convert(yaml.load(text, Loader=_Loader), _File)  # noqa: S506  a SafeLoader
+        content = msgspec.convert(yaml.load(text, Loader=Loader), _File)  # noqa: S506  a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: cannot read {path}: {error}") from error
     except msgspec.ValidationError as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path}: {error}") from error
-    except _Twice as error:
-        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} has a key twice{_where(error)}") from None
+    except GivenTwice as error:
+        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} has a key twice{where(error)}") from None
     # What is wrong quotes the line at fault, which may hold a password.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{_where(error)}") from None
+        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{where(error)}") from None
     return {name: _tenant(path, name, given) for name, given in content.tenants.items()}
 
 
@@ -192,11 +176,6 @@ def _password(where: str, path: Path, entry: _Entry) -> Secret:
     if not password:
         raise BadSetting(f"{where}: the password is empty")
     return Secret(password)
-
-
-def _where(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    return f" (line {mark.line + 1})" if mark else ""
 
 
 def fault_of_url(url: str) -> str | None:

@@ -78,6 +78,7 @@ class Inventory:
         self._interval = interval
         self._release_labels = release_labels
         self._log = logs.logger("inventory")
+        metrics.inventory_interval.set(interval)
 
     async def run(self) -> None:
         """Take inventories until cancelled; then nothing is known to run. The work of the Lease's holder."""

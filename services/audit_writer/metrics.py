@@ -26,6 +26,17 @@ class AuditWriterMetrics(CommonMetrics):
             buckets=_LAG,
             registry=registry,
         )
+        self.decisions_waiting = Gauge(
+            "moorgate_decisions_waiting",
+            "Decisions in the stream that are not in an Audit yet, those in work too; every replica tells the same.",
+            registry=registry,
+        )
+        self.leading = Gauge(
+            "moorgate_leading",
+            "1 while this process holds the Lease; there is none without a cluster.",
+            ["lease"],
+            registry=registry,
+        )
         self.notifications = Counter(
             "moorgate_notifications_total",
             "Tries to notify, by the target's type: sent, to be tried again, given up (a dead letter).",
@@ -46,6 +57,11 @@ class AuditWriterMetrics(CommonMetrics):
         self.inventory_last_success = Gauge(
             "moorgate_inventory_last_success_timestamp_seconds",
             "When the last inventory of this process was complete; only the leader takes it.",
+            registry=registry,
+        )
+        self.inventory_interval = Gauge(
+            "moorgate_inventory_interval_seconds",
+            "Seconds between two inventories, as it is set.",
             registry=registry,
         )
         self.scan_requests = Counter(

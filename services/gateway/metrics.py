@@ -1,10 +1,30 @@
 """The gateway's metrics. Every label's values are enumerated; none holds a namespace, image or error text."""
 
+from enum import StrEnum
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shared.contracts import Action, ScanError, ScanPending
 from shared.metrics import CommonMetrics
+from shared.subjects import Lane
+from shared.verdict_store import VerdictMirror
 
-_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 5, 10)
+_LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 3, 4, 5, 10)
+
+_SOURCES = ("memory", "wait", "fallback")
+"""The values of `verdict_lookup.Source`, which knows this module."""
+
+
+class Refusal(StrEnum):
+    """Why a Pod was refused."""
+
+    POLICY = "policy"
+    """An image fails its policy bundle."""
+    ERROR = "error"
+    """No verdict is to be had, and the rule says deny."""
+    PENDING = "pending"
+    """The scan is under way, and the rule says deny."""
 
 
 class GatewayMetrics(CommonMetrics):
@@ -18,6 +38,12 @@ class GatewayMetrics(CommonMetrics):
             ["operation", "resource", "action"],
             registry=registry,
         )
+        self.refusals = Counter(
+            "moorgate_admission_refusals_total",
+            "Admissions rejected, by why: policy (an image fails), error (no verdict), pending (being scanned).",
+            ["reason"],
+            registry=registry,
+        )
         self.duration = Histogram(
             "moorgate_admission_duration_seconds",
             "From the request's headers to its answer.",
@@ -27,12 +53,30 @@ class GatewayMetrics(CommonMetrics):
         )
         self.bad_requests = Counter(
             "moorgate_admission_bad_requests_total",
-            "Bodies answered with an HTTP error.",
+            "Requests answered with an HTTP error; 500 is a defect of the gateway.",
             ["code"],
             registry=registry,
         )
         self.mirror_entries = Gauge(
             "moorgate_verdict_mirror_entries", "Verdicts in memory.", registry=registry
+        )
+        self.scan_states = Gauge(
+            "moorgate_scan_states",
+            "Scans without a verdict yet, by state: pending (analysed now), error (no verdict to be had now).",
+            ["state"],
+            registry=registry,
+        )
+        self.tenants = Gauge(
+            "moorgate_tenants",
+            "Tenants that scanners serve, by state: served, away (their Anchore does not answer).",
+            ["state"],
+            registry=registry,
+        )
+        self.leading = Gauge(
+            "moorgate_leading",
+            "1 while this process holds the Lease; there is none without a cluster.",
+            ["lease"],
+            registry=registry,
         )
         self.scan_requests = Counter(
             "moorgate_scan_requests_total",
@@ -50,9 +94,36 @@ class GatewayMetrics(CommonMetrics):
             "Scans of never-seen references not asked for: their namespace has asked for too many.",
             registry=registry,
         )
+        self.questions = Counter(
+            "moorgate_verdict_questions_total",
+            "Questions of other tools (moorgate.v1.verdict.<tenant>), by what they were told or why they were refused.",
+            ["outcome"],
+            registry=registry,
+        )
         self.outbox_entries = Gauge(
             "moorgate_outbox_entries", "Decisions not yet acknowledged by NATS.", registry=registry
         )
         self.unrecorded = Counter(
             "moorgate_decisions_unrecorded_total", "Decisions that could not be recorded.", registry=registry
         )
+        self._begin_at_zero()
+
+    def watch(self, mirror: VerdictMirror) -> None:
+        """From now on tell of what the mirror holds, as each scrape finds it."""
+        self.mirror_entries.set_function(lambda: len(mirror.verdicts))
+        for kind in (ScanPending, ScanError):
+            state = kind.__name__.removeprefix("Scan").lower()
+            self.scan_states.labels(state).set_function(partial(mirror.count_states, kind))
+        self.tenants.labels("served").set_function(lambda: len(mirror.tenants) - mirror.tenants_away())
+        self.tenants.labels("away").set_function(mirror.tenants_away)
+
+    def _begin_at_zero(self) -> None:
+        self.scan_requests.labels(Lane.ADMISSION.value)
+        for action in Action:
+            self.requests.labels(operation="CREATE", resource="Pod", action=action.value)
+        for source in _SOURCES:
+            self.duration.labels(source)
+        for reason in Refusal:
+            self.refusals.labels(reason.value)
+        for code in (400, 404, 408, 413, 415, 500):
+            self.bad_requests.labels(str(code))

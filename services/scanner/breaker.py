@@ -32,6 +32,7 @@ class Breaker:
         self._closed.set()
         self._why = ""
         self._on_open: list[Callable[[], None]] = []
+        self._on_close: list[Callable[[], None]] = []
 
     @property
     def is_open(self) -> bool:
@@ -41,6 +42,10 @@ class Breaker:
     def on_open(self, call: Callable[[], None]) -> None:
         """Call `call` whenever it opens."""
         self._on_open.append(call)
+
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Call `call` whenever it closes again."""
+        self._on_close.append(call)
 
     def must_be_closed(self) -> None:
         """Raises `Unavailable` without a call while it is open."""
@@ -74,7 +79,10 @@ class Breaker:
         """The housekeeping got its answers."""
         self._failures.clear()
         self._pauses = 0
+        was_open = self.is_open
         self._closed.set()
+        for call in self._on_close if was_open else ():
+            call()
 
     def next_pause(self) -> float:
         """Seconds until the housekeeping should ask again: 1, 2, 4, 8, then 10, each a little off and none longer."""

@@ -2,9 +2,19 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from shared.contracts import ErrorClass
 from shared.metrics import CommonMetrics
 
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+_RESULTS = ("pass", "fail", "pending", "answered", "dropped")
+_ERRORS = tuple(
+    each.value
+    for each in ErrorClass
+    if each not in (ErrorClass.TENANT_UNKNOWN, ErrorClass.BAD_REFERENCE, ErrorClass.NATS_UNAVAILABLE)
+)
+"""Those that a scanner writes; the others are found out by a gateway."""
 
 
 class ScannerMetrics(CommonMetrics):
@@ -38,6 +48,11 @@ class ScannerMetrics(CommonMetrics):
             buckets=_LATENCY,
             registry=registry,
         )
+        self.breakers_open = Gauge(
+            "moorgate_anchore_breakers_open",
+            "Tenants whose Anchore this process does not ask now, for it did not answer.",
+            registry=registry,
+        )
         self.queue_pending = Gauge(
             "moorgate_scan_queue_pending",
             "Scan requests not answered yet, those of pending images too; from one replica a tenant.",
@@ -50,6 +65,8 @@ class ScannerMetrics(CommonMetrics):
             ["lane"],
             registry=registry,
         )
+        for result in (*_RESULTS, *_ERRORS):
+            self.scans.labels(result)
 
 
 class NotificationMetrics:

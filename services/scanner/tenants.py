@@ -7,7 +7,7 @@ that is gone the lanes and the record are removed. A file that cannot be used ch
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -146,6 +146,8 @@ async def run_tenant(
         ttl = config.rules.lifetimes.known
         bundles = Bundles(name, anchore, buckets, breaker, health, ttl=ttl, chosen=tenant.bundle)
         breaker.on_open(bundles.look_soon)
+        breaker.on_open(metrics.breakers_open.inc)
+        breaker.on_close(metrics.breakers_open.dec)
         consume = partial(
             _consume, breaker=breaker, concurrency=config.concurrency, broker=broker, metrics=metrics
         )
@@ -166,9 +168,10 @@ async def run_tenant(
             lanes += [looks.run(), consume(lane, name, worker)]
         guarded = GuardedAnchore(anchore, breaker, slots, Lane.RESCAN)
         hinted = hints.tenant(name, tenant.anchore, guarded) if hints else nullcontext()
-        async with background(bundles.run(), queues.watch(name, bundles), *lanes):
-            with hinted:
-                await asyncio.Event().wait()
+        with closing(breaker):  # what is not asked any more is not away
+            async with background(bundles.run(), queues.watch(name, bundles), *lanes):
+                with hinted:
+                    await asyncio.Event().wait()
 
 
 async def _consume(

@@ -50,6 +50,18 @@ def test_an_answer_begins_the_count_anew() -> None:
     assert not breaker.is_open
 
 
+def test_who_counts_the_open_ones_is_told_of_each_change_once() -> None:
+    breaker, told = Breaker(), list[str]()
+    breaker.on_open(lambda: told.append("open"))
+    breaker.on_close(lambda: told.append("closed"))
+    breaker.close()
+    failing(breaker)
+    breaker.open("again")
+    breaker.close()
+    breaker.close()
+    assert told == ["open", "closed"]
+
+
 async def test_while_it_is_open_nobody_asks_and_everybody_knows_why() -> None:
     breaker = Breaker()
     failing(breaker)
