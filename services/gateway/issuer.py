@@ -20,11 +20,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from cryptography import x509
 
-from services.gateway.authority import Lifetimes, Material, with_authority, with_leaf
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.registration import Registration, Registrations
 from services.gateway.tls_secret import TlsSecret
 from shared import logs
+from shared.authority import Lifetimes, Material, with_authority, with_leaf
 from shared.cluster import Cluster
 from shared.errors import Conflict, MoorgateError
 from shared.leases import LeaseTimes

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 from cryptography import x509
 
-from services.gateway.authority import Lifetimes, pem, read_bundle, trusted
+from shared.authority import Lifetimes, pem, read_bundle, trusted
 from shared.cluster import Cluster
 from shared.crds import GROUP
 from shared.objects import ObjectMeta

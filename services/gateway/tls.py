@@ -10,8 +10,9 @@ from services.gateway.config import GatewayConfig
 from services.gateway.issuer import Issuer, IssuerTimes
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.tls_secret import TlsSecret
-from shared.certificates import LOOK_EVERY, Certificates, Door
+from shared.certificates import LOOK_EVERY, CertificateFiles, Certificates, Door
 from shared.cluster import Cluster
+from shared.errors import BadSetting
 from shared.probes import bound_address
 from shared.settings import Listen
 
@@ -23,13 +24,20 @@ class Tls:
     """Certificates of files, or of our own issuer where there are none."""
 
     def __init__(
-        self, config: GatewayConfig, cluster: Cluster, metrics: GatewayMetrics, times: IssuerTimes
+        self, config: GatewayConfig, cluster: Cluster | None, metrics: GatewayMetrics, times: IssuerTimes
     ) -> None:
+        """Without a cluster there are files: the configuration refuses all else."""
         files, namespace = config.tls_files, config.namespace
-        source = files or TlsSecret(cluster, namespace)
-        look_every = LOOK_EVERY if files else min(LOOK_EVERY, times.look)
+        self._issuer = None
+        source: CertificateFiles | TlsSecret
+        if files is not None:
+            source, look_every = files, LOOK_EVERY
+        elif cluster is not None:
+            source, look_every = TlsSecret(cluster, namespace), min(LOOK_EVERY, times.look)
+            self._issuer = Issuer(cluster, namespace, metrics, times)
+        else:
+            raise BadSetting("MOORGATE_TLS_CERT_FILE is not set: without a cluster it is required")
         self._certificates = Certificates(source, config.client_ca, metrics, look_every=look_every)
-        self._issuer = None if files else Issuer(cluster, namespace, metrics, times)
 
     def keep(self, ready: Callable[[], None]) -> Coroutine[Any, Any, None]:
         """What runs beside the listener; `ready` is called when there is a certificate."""

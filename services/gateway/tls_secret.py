@@ -8,17 +8,14 @@ hand counts as missing, part by part.
 
 import msgspec
 
-from services.gateway.authority import Authority, Material, issuer_of, pem, read_authority, read_bundle
+from shared.authority import BUNDLE, SECRET, Authority, Material, issuer_of, pem, read_authority, read_bundle
 from shared.certificates import BadCertificate, KeyPair, server_context
 from shared.cluster import MERGE, Cluster
 from shared.objects import ObjectMeta
 
-NAME = "moorgate-gateway-tls"
-"""Of the Secret; one installation a namespace."""
-
 LABELS = {"app.kubernetes.io/part-of": "moorgate", "app.kubernetes.io/component": "gateway"}
 
-CERT, KEY, CA_CERT, CA_KEY, BUNDLE = "tls.crt", "tls.key", "ca.crt", "ca.key", "bundle.crt"
+CERT, KEY, CA_CERT, CA_KEY = "tls.crt", "tls.key", "ca.crt", "ca.key"
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -50,7 +47,7 @@ _SECRET = msgspec.json.Decoder(_Secret)
 class TlsSecret:
     """One Secret on one API server; a source of certificates, and where the issuer keeps what it makes."""
 
-    def __init__(self, cluster: Cluster, namespace: str, name: str = NAME) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, name: str = SECRET) -> None:
         self._cluster = cluster
         self._collection = f"/api/v1/namespaces/{namespace}/secrets"
         self._where = f"{namespace}/{name}"

@@ -20,7 +20,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
 from prometheus_client import CollectorRegistry
 
-from services.gateway.authority import (
+from services.gateway.issuer import Issuer, IssuerTimes
+from services.gateway.metrics import GatewayMetrics
+from services.gateway.registration import LABEL, PATH
+from services.gateway.tls_secret import TlsSecret
+from shared.authority import (
     Lifetimes,
     Material,
     make_authority,
@@ -30,10 +34,6 @@ from services.gateway.authority import (
     with_authority,
     with_leaf,
 )
-from services.gateway.issuer import Issuer, IssuerTimes
-from services.gateway.metrics import GatewayMetrics
-from services.gateway.registration import LABEL, PATH
-from services.gateway.tls_secret import TlsSecret
 from shared.certificates import BadCertificate, Certificates, KeyPair
 from shared.cluster import Cluster
 from shared.errors import Conflict, MoorgateError, Refused, Unavailable

@@ -30,7 +30,7 @@ from deploy.dev.processes import Process, answers_ok
 from deploy.dev.registration import webhook_configurations
 from deploy.dev.services import ROOT
 from services.gateway.registration import LABEL, PATH
-from services.gateway.tls_secret import NAME
+from shared.authority import SECRET
 from tests.support.road import pod, until
 
 pytestmark = pytest.mark.usefixtures("broker")
@@ -40,7 +40,7 @@ import os, sys
 from datetime import timedelta
 from functools import partial
 from services.gateway import app, config
-from services.gateway.authority import Lifetimes
+from shared.authority import Lifetimes
 from services.gateway.issuer import IssuerTimes
 from shared import lifecycle, logs
 from shared.leases import LeaseTimes
@@ -398,7 +398,7 @@ async def test_renewals_a_killed_leader_and_a_deleted_secret_cost_no_admission(
             await until(lambda: have_passed(3), "two renewals of the authority", 70)
             assert all(len(each) >= 4 for each in watcher.served.values())
             before = watcher.authorities.copy()
-            await kubectl.ok("delete", "secret", NAME)
+            await kubectl.ok("delete", "secret", SECRET)
 
             async def is_made_anew() -> bool:
                 return bool(watcher.authorities - before)

@@ -24,6 +24,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.certificates import BadCertificate, KeyPair
 
+SECRET, BUNDLE = "moorgate-gateway-tls", "bundle.crt"
+"""Where the gateways keep what they issue, and under which key all authorities to be trusted; one installation a namespace."""
+
 BACKDATE = timedelta(hours=1)
 """How far back a certificate begins: what a caller's clock may be slow."""
 
@@ -38,6 +41,14 @@ class Lifetimes(msgspec.Struct, frozen=True):
     authority: timedelta = timedelta(days=365)
     retirement: timedelta = timedelta(hours=1)
     """How much longer than its last leaf an authority is trusted: for clocks that are fast."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Whom a leaf is for."""
+
+    name: str = "moorgate gateway"
+    is_client_too: bool = False
+    """It also calls others by this certificate: servers of one NATS cluster do."""
 
 
 class Authority(msgspec.Struct, frozen=True):
@@ -88,7 +99,9 @@ def with_authority(
     )
 
 
-def with_leaf(material: Material, hosts: Iterable[str], now: datetime, lives: Lifetimes) -> Material:
+def with_leaf(
+    material: Material, hosts: Iterable[str], now: datetime, lives: Lifetimes, holder: Holder | None = None
+) -> Material:
     """The material with a leaf of the newest authority, not due, for at least these hosts."""
     authority, leaf = material.authority, material.leaf_certificate
     if authority is None:
@@ -102,7 +115,8 @@ def with_leaf(material: Material, hosts: Iterable[str], now: datetime, lives: Li
     )
     if is_good:
         return material
-    return msgspec.structs.replace(material, leaf=_make_leaf(authority, wanted, now, lives.leaf))
+    leaf_pair = _make_leaf(authority, wanted, now, lives.leaf, holder or Holder())
+    return msgspec.structs.replace(material, leaf=leaf_pair)
 
 
 def trusted(
@@ -215,9 +229,12 @@ def make_authority(now: datetime, life: timedelta) -> Authority:
     return Authority(certificate, key)
 
 
-def _make_leaf(authority: Authority, hosts: set[str], now: datetime, life: timedelta) -> KeyPair:
+def _make_leaf(
+    authority: Authority, hosts: set[str], now: datetime, life: timedelta, holder: Holder
+) -> KeyPair:
     key, issuer = ec.generate_private_key(ec.SECP256R1()), authority.certificate
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "moorgate gateway")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, holder.name)])
+    roles = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] * holder.is_client_too)]
     end = min(now + life, issuer.not_valid_after_utc)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public_key())
     certificate = (
@@ -225,7 +242,7 @@ def _make_leaf(authority: Authority, hosts: set[str], now: datetime, life: timed
         .serial_number(x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(roles), critical=False)
         .add_extension(identifier, critical=False)
         .add_extension(x509.SubjectAlternativeName(map(_general_name, sorted(hosts))), critical=False)
         .sign(authority.key, hashes.SHA256())
