@@ -67,7 +67,10 @@ def load(environment: Environment) -> BootstrapSettings:
     path = environment.file(NAME)
     if path is None:
         raise BadSetting(f"{NAME} is not set: it must name the file that says what to make")
-    return _checked(path, _read(path))
+    file = _read(path)
+    if not environment.has_cluster:
+        _check_without_cluster(f"{NAME}: {path}", file)
+    return _checked(path, file)
 
 
 def _read(path: Path) -> BootstrapFile:
@@ -102,6 +105,18 @@ def _checked(path: Path, file: BootstrapFile) -> BootstrapSettings:
         receiver=_receiver(where, path, file.notifications) if file.notifications else None,
         wait_for=wait_for,
     )
+
+
+def _check_without_cluster(where: str, file: BootstrapFile) -> None:
+    advice = {
+        "secret": "leave it out, with account and user: the account of anchore.username is set up, and nobody is made",
+        "registries": "leave it out, and add the registries' credentials in Anchore",
+    }
+    for name, section in (("secret", file.secret), ("registries", file.registries)):
+        if section:
+            raise BadSetting(
+                f"{where}: {name} needs Secrets of a cluster, and MOORGATE_CLUSTER is none: {advice[name]}"
+            )
 
 
 def _check_sections(where: str, file: BootstrapFile) -> None:

@@ -96,3 +96,18 @@ def test_faults(tmp_path: Path, content: Any, said: str) -> None:
 def test_the_file_must_be_named() -> None:
     with pytest.raises(BadSetting, match="MOORGATE_BOOTSTRAP_FILE is not set"):
         settings.load(Environment({}))
+
+
+@pytest.mark.parametrize("section", ["secret", "registries"])
+def test_without_a_cluster_there_are_no_secrets(section: str, tmp_path: Path) -> None:
+    load(tmp_path, {"anchore": ANCHORE, "secret": SECRET, "registries": [SECRET]})
+    content = {"anchore": ANCHORE, section: SECRET if section == "secret" else [SECRET]}
+    path = tmp_path / "bootstrap.yaml"
+    path.write_text(yaml.safe_dump(content))
+    variables = {settings.NAME: str(path), "MOORGATE_CLUSTER": "none"}
+    with pytest.raises(
+        BadSetting, match=f"bootstrap.yaml: {section} needs Secrets of a cluster, and MOORGATE"
+    ):
+        settings.load(Environment(variables))
+    path.write_text(yaml.safe_dump({"anchore": ANCHORE}))
+    assert settings.load(Environment(variables)).secret is None
