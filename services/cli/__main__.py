@@ -8,6 +8,7 @@ import asyncio
 import os
 import sys
 from importlib import import_module
+from typing import Literal
 
 import cyclopts
 from prometheus_client import CollectorRegistry
@@ -27,13 +28,25 @@ app = cyclopts.App(
 )
 streams_app = cyclopts.App(name="streams", help="The streams and buckets in NATS.")
 app.command(streams_app)
+app.command("services.cli.audits:command", name="audits")
 app.command("services.cli.bootstrap.command:command", name="bootstrap")
+app.command("services.cli.check:command", name="check")
 app.command("services.cli.dead:app", name="dead")
+app.command("services.cli.explain:command", name="explain")
+app.command("services.cli.secrets:app", name="secrets")
+app.command("services.cli.status:command", name="status")
+app.command("services.cli.webhooks:app", name="webhooks")
+app.command("services.cli.whitelist:app", name="whitelist")
 
 
 def main() -> None:
     """Run the command on the command line; exits with its code."""
-    sys.exit(app() or lifecycle.EXIT_OK)
+    try:
+        sys.exit(app(exit_on_error=False, print_error=False) or lifecycle.EXIT_OK)
+    except (
+        cyclopts.CycloptsError
+    ) as error:  # 1 would be an answer: `moorgate check` says by it that an image fails
+        sys.exit(lifecycle.explain(BadSetting(f"{error} See: moorgate --help")))
 
 
 @app.command
@@ -52,6 +65,13 @@ def scanner() -> int:
 def audit_writer() -> int:
     """Keep the Audits."""
     return _service("audit_writer")
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"]) -> int:
+    """Print what a shell needs to complete commands and flags: source <(moorgate completion bash)."""
+    print(app.generate_completion(prog_name="moorgate", shell=shell))  # noqa: T201  the command's output
+    return lifecycle.EXIT_OK
 
 
 @streams_app.command(name="apply")

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 import yaml
 from nats.js.api import StreamConfig
 
@@ -94,6 +95,8 @@ class Cli:
 @pytest.fixture
 def cli(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     monkeypatch.setenv("MOORGATE_NATS_URL", nats_server.url)
+    # A scanner in this process logs beside the command, into what is captured.
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     return Cli(capsys)
 
 

@@ -1,0 +1,190 @@
+"""Where the story of a decision comes from: Audit, ImagePolicies, whitelist and namespace from the API server, verdicts from NATS.
+
+Each source that cannot be read becomes a note and leaves the others. Rules are weighed by the code that gateways use; the defaults
+where no policy matches are those of this process's environment (MOORGATE_MODE, …), which should be the gateways'.
+"""
+
+import os
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from services.cli import frame
+from services.cli.explain_story import ImageStory, Story, advice
+from services.cli.explain_target import Target
+from services.cli.frame import NatsFlags
+from services.cli.whitelist_cluster import items
+from shared import crds, images, subjects
+from shared.cluster import Cluster
+from shared.contracts import TenantRecord
+from shared.crds import Audit
+from shared.errors import BadImage, MoorgateError
+from shared.image_policies import PATH, ImagePolicy, PolicyFeed
+from shared.objects import ObjectMeta
+from shared.policies import Policies, load_defaults
+from shared.releases import DEFAULT_LABELS, Release
+from shared.settings import Environment
+from shared.tenants import DEFAULT_TENANT
+from shared.verdict_store import VerdictBuckets
+from shared.whitelist import Whitelist, covers_image
+
+_AUDIT = msgspec.json.Decoder(Audit)
+
+T = TypeVar("T")
+
+
+class _Policies(msgspec.Struct, frozen=True):
+    items: list[ImagePolicy]
+
+
+class _Namespace(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+_NAMESPACE = msgspec.json.Decoder(_Namespace)
+
+
+class Sources:
+    """One look at everything."""
+
+    def __init__(self, cluster: Cluster, nats: NatsFlags) -> None:
+        self._cluster = cluster
+        self._nats = nats
+        self._environment = Environment(os.environ)
+        self._notes: list[str] = []
+
+    async def story(self, target: Target) -> Story | None:
+        """What there is to tell; None: no record and no such thing. Raises what reading the Audit raises."""
+        audit = await self._audit(target)
+        if audit is None and not target.exists:
+            return None
+        release = self._release(target, audit)
+        rules = await self._seen(self._rules(target.namespace))
+        whitelist = await self._seen(self._whitelist())
+        plain = _images(target, audit)
+        known = await self._seen(self._known(plain, rules))
+        now = datetime.now(UTC)
+        return Story(
+            what=target.title,
+            namespace=target.namespace,
+            release=release.recorded,
+            audit=audit,
+            images=tuple(
+                _weighed(each, whitelist, release, target.namespace, now) for each in known or plain
+            ),
+            notes=tuple(self._notes),
+        )
+
+    async def _audit(self, target: Target) -> Audit | None:
+        for name in target.audits:
+            path = f"{crds.audits_path(target.namespace)}/{quote(name, safe='')}"
+            if found := await self._cluster.get(path, _AUDIT):
+                return found
+        return None
+
+    def _release(self, target: Target, audit: Audit | None) -> Release:
+        if audit:
+            name = audit.spec.release_name
+            is_fake = audit.metadata.labels.get(crds.FAKE_RELEASE_LABEL) == "true"
+            return Release(name=name, is_fake=is_fake, recorded=name)
+        for label in self._environment.words("MOORGATE_RELEASE_LABELS", DEFAULT_LABELS):
+            if given := target.labels.get(label):
+                return Release(name=given, is_fake=False, recorded=given)
+        name = target.title.rpartition("/")[2]
+        return Release(name=name, is_fake=True, recorded=name)
+
+    async def _rules(self, namespace: str) -> "_Rules":
+        answer = await self._cluster.request("GET", PATH)
+        feed = PolicyFeed(load_defaults(self._environment))
+        feed.replace(msgspec.json.decode(answer, type=_Policies).items)
+        found = await self._cluster.get(f"/api/v1/namespaces/{quote(namespace, safe='')}", _NAMESPACE)
+        return _Rules(feed.rules, found.metadata.labels if found else None)
+
+    async def _whitelist(self) -> Whitelist:
+        cluster_wide = self._environment.flag("MOORGATE_WHITELIST_CLUSTER_WIDE", default=True)
+        whitelist = Whitelist(cluster_wide=cluster_wide)
+        whitelist.replace(await items(self._cluster))
+        return whitelist
+
+    async def _known(self, plain: list[ImageStory], rules: "_Rules | None") -> list[ImageStory]:
+        """With the rule that judges each image now, and what the buckets have under that rule's key."""
+        async with self._nats.broker() as broker:
+            buckets = VerdictBuckets(broker)
+            tenants = rules.tenants() if rules else set()
+            tenants |= {each.recorded.tenant for each in plain if each.recorded and each.recorded.tenant}
+            records = {name: await buckets.tenant(name) for name in tenants}
+            return [await _known_of(each, rules, records, buckets) for each in plain]
+
+    async def _seen(self, reading: Awaitable[T]) -> T | None:
+        """What was read, or None and a note."""
+        try:
+            return await reading
+        except (MoorgateError, msgspec.MsgspecError) as error:
+            self._notes.append(frame.explain(error))
+            return None
+
+
+class _Rules(msgspec.Struct, frozen=True):
+    """What judges an image in one namespace."""
+
+    policies: Policies
+    labels: dict[str, str] | None
+    """The namespace's."""
+
+    def tenants(self) -> set[str]:
+        """Whom any of them names."""
+        return {DEFAULT_TENANT, *(policy.spec.tenant for policy in self.policies)}
+
+
+async def _known_of(
+    image: ImageStory,
+    rules: _Rules | None,
+    records: Mapping[str, TenantRecord | None],
+    buckets: VerdictBuckets,
+) -> ImageStory:
+    reference = _normal(image.image)
+    rule = rules.policies.rule_for(rules.labels, reference, image.image, records.get) if rules else None
+    recorded = image.recorded
+    tenant, bundle = (recorded.tenant, recorded.bundle) if recorded else ("", "")
+    if rule:
+        record = records.get(rule.tenant)
+        tenant = rule.tenant
+        bundle = rule.bundle_id or (record.active_bundle_id if record else None) or ""
+    key = subjects.verdict_key(tenant, bundle, reference)
+    verdict, _ = await buckets.verdict(key)
+    state, _ = await buckets.state(key)
+    return msgspec.structs.replace(image, rule=rule, bundle_id=bundle, verdict=verdict, state=state)
+
+
+def _weighed(
+    image: ImageStory, whitelist: Whitelist | None, release: Release, namespace: str, now: datetime
+) -> ImageStory:
+    if whitelist is not None:
+        names = tuple(
+            item.metadata.name
+            for item in whitelist.covering(release, namespace, now)
+            if covers_image(item, _normal(image.image), image.image)
+        )
+        image = msgspec.structs.replace(image, whitelist_items=names)
+    return msgspec.structs.replace(image, advice=advice(image, release.recorded, namespace, now))
+
+
+def _images(target: Target, audit: Audit | None) -> list[ImageStory]:
+    """Those of the record; where there is none, those that the Pods will name."""
+    if audit:
+        return [
+            ImageStory(container=f"{each.container_kind} {each.container}", image=each.image, recorded=each)
+            for each in audit.spec.images
+        ]
+    return [ImageStory(container=f"{each.kind} {each.container}", image=each.image) for each in target.images]
+
+
+def _normal(image: str) -> str:
+    """As keys and globs have it; a text that is no reference stays as it is."""
+    try:
+        return str(images.parse(image))
+    except BadImage:
+        return image
