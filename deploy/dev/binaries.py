@@ -108,6 +108,16 @@ def provide() -> Binaries:
     return Binaries(*(build.target for build in BUILDS))
 
 
+def provide_one(build: Build) -> Path:
+    """One program from the cache, built if need be; raises GoMissingError or BuildError."""
+    if not build.target.exists():
+        console = Console(stderr=True, soft_wrap=True)
+        with _lock(console):
+            if not build.target.exists():
+                _build(build, console)
+    return build.target
+
+
 @contextmanager
 def _lock(console: Console) -> Iterator[None]:
     folder = cache_folder()

@@ -39,7 +39,7 @@ k explain whitelistitem.spec                         how to let a release throug
 Images the simulator knows: deploy/dev/anchore/catalogue.json; under registry.example/ whatever you call
 them: bulk/… pass, bad/… fail, slow/… take 30 s, broken/… cannot be analysed.
 
-NATS      {nats}   (nats --server {nats} stream ls)
+NATS      {nats}   (nats --server {nats} {nats_options} stream ls)
 Anchore   {anchore}/v1   user admin, password foobar (a simulator)
 Webhook   {webhook}
 Metrics   {metrics}
@@ -68,6 +68,7 @@ def _usage(road: Road) -> str:
         kubeconfig=KUBECONFIG,
         kubectl=installed("kubectl"),
         nats=road.nats.url,
+        nats_options=road.nats.command_line("operator"),
         anchore=road.anchore_url,
         webhook=services.webhook_url(),
         metrics=" ".join(f"{services.probes_url(name)}/metrics" for name in services.processes),

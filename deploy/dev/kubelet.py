@@ -64,6 +64,8 @@ class Kubelet:
     """Read at each Pod's start, so that a test can move a tag."""
     job_seconds: float | None = 0.5
     """How long a Job's Pod runs before it succeeds; None: for ever."""
+    but_not: str = ""
+    """A namespace left to another: see deploy/dev/installed."""
     _queues: list[asyncio.Queue[Pod]] = field(
         default_factory=lambda: [asyncio.Queue() for _ in range(WORKERS)]
     )
@@ -124,6 +126,8 @@ class Kubelet:
 
     async def _answer(self, pod: Pod, tasks: asyncio.TaskGroup) -> None:
         """What the Pod lacks next, if anything."""
+        if pod.metadata.namespace == self.but_not:
+            return
         if pod.metadata.deletion_timestamp is not None:
             if pod.metadata.deletion_grace_period_seconds != 0:  # 0: only finalizers hold it still
                 await _persist(lambda: self._remove(pod))
@@ -213,7 +217,7 @@ async def main(arguments: argparse.Namespace) -> None:
     nodes = [f"node-{number}" for number in range(1, arguments.nodes + 1)]
     job_seconds = None if arguments.jobs_never_end else arguments.job_seconds
     async with KubeApi(arguments.kubeconfig) as api:
-        kubelet = Kubelet(api, nodes, arguments.images, job_seconds)
+        kubelet = Kubelet(api, nodes, arguments.images, job_seconds, arguments.but_not)
         await kubelet.run(arguments.ready_file.touch if arguments.ready_file else lambda: None)
 
 
@@ -225,6 +229,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, help="JSON file: image reference to digest")
     parser.add_argument("--job-seconds", type=float, default=0.5, help="how long a Job's Pod runs")
     parser.add_argument("--jobs-never-end", action="store_true", help="a Job's Pods run for ever")
+    parser.add_argument("--but-not", default="", metavar="NAMESPACE", help="leave its Pods alone")
     parser.add_argument("--ready-file", type=Path, help="made when the nodes are registered")
     return parser.parse_args()
 

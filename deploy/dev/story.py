@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubectl import Answer, Kubectl
-from deploy.dev.road import Road
 
 POLL = 0.2
 """Seconds between two looks at something that kubectl cannot wait for."""
@@ -60,6 +60,14 @@ class Narrator(Protocol):
     def holds(self, claim: str) -> None: ...  # noqa: D102
 
 
+class Stage(Protocol):
+    """Where the story is told: a control plane under Moorgate's watch, and a simulator to tell what comes."""
+
+    @property
+    def plane(self) -> ControlPlane: ...  # noqa: D102
+    async def tell_anchore(self, command: str, **body: object) -> Any: ...  # noqa: D102
+
+
 class Shell:
     """kubectl, with the narrator looking on."""
 
@@ -102,10 +110,10 @@ class Shell:
         return {item["metadata"]["name"]: item for item in await self.kubectl.get("audits")}
 
 
-async def tell(road: Road, narrator: Narrator) -> None:
+async def tell(stage: Stage, narrator: Narrator) -> None:
     """All chapters, in order."""
-    await road.tell_anchore("analysis", reference=SLOW, seconds=SLOW_SECONDS)
-    shell = Shell(Kubectl(road.plane, "shop", "developer"), narrator)
+    await stage.tell_anchore("analysis", reference=SLOW, seconds=SLOW_SECONDS)
+    shell = Shell(Kubectl(stage.plane, "shop", "developer"), narrator)
     await shell.kubectl.as_user("admin").ok("create", "namespace", "shop")
     await good(shell)
     await bad(shell)

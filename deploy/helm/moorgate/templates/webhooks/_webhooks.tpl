@@ -1,0 +1,127 @@
+{{/* Namespaces that no admission may hold up, as a JSON list: what a cluster, a gateway and its neighbours need to start. */}}
+{{- define "moorgate.excludedNamespaces" -}}
+{{- $names := concat (list .Release.Namespace .Values.webhooks.natsNamespace .Values.webhooks.anchoreNamespace "kube-system" "kube-node-lease" "kube-public") .Values.webhooks.excludedNamespaces -}}
+{{- $names | compact | uniq | toJson -}}
+{{- end }}
+
+{{- define "moorgate.namespaceSelector" -}}
+{{- $more := .Values.webhooks.namespaceSelector }}
+{{- with $more.matchLabels -}}
+matchLabels: {{- toYaml . | nindent 2 }}
+{{ end -}}
+matchExpressions:
+  - key: kubernetes.io/metadata.name
+    operator: NotIn
+    values: {{- include "moorgate.excludedNamespaces" . | fromJsonArray | toYaml | nindent 6 }}
+  {{- with $more.matchExpressions }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/*
+CEL that lets an update pass unseen when no image changes: dict of root and podSpec, where the object `o` has its Pod's spec.
+Fields may be absent. Lists are compared as they are, which costs the API server little however long they are; two
+that differ in order alone are sent, which costs a call and nothing else.
+*/}}
+{{- define "moorgate.matchConditions" -}}
+- name: not-being-deleted
+  expression: request.operation != 'UPDATE' || !has(object.metadata.deletionTimestamp)
+- name: images-changed
+  expression: >-
+    request.operation != 'UPDATE' ||
+    [[oldObject, object].map(o, {{ .podSpec }}).map(s, [
+    s.?containers.orValue([]).map(c, c.?image.orValue('')),
+    s.?initContainers.orValue([]).map(c, c.?image.orValue('')),
+    s.?ephemeralContainers.orValue([]).map(c, c.?image.orValue('')),
+    s.?volumes.orValue([]).filter(v, has(v.image)).map(v, v.image.?reference.orValue(''))
+    ])].exists(images, images[0] != images[1])
+{{- with .root.Values.webhooks.matchConditions }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* One webhook: dict of root, name, podSpec, failurePolicy and timeoutSeconds. */}}
+{{- define "moorgate.webhook" -}}
+{{- $ := .root -}}
+name: {{ .name }}.security.banzaicloud.com
+clientConfig:
+  service:
+    name: {{ include "moorgate.fullname" $ }}-gateway
+    namespace: {{ $.Release.Namespace }}
+    path: /imagecheck
+    port: 443
+failurePolicy: {{ .failurePolicy }}
+timeoutSeconds: {{ .timeoutSeconds }}
+matchPolicy: Equivalent
+sideEffects: NoneOnDryRun
+admissionReviewVersions: [v1]
+namespaceSelector: {{- include "moorgate.namespaceSelector" $ | nindent 2 }}
+matchConditions: {{- include "moorgate.matchConditions" . | nindent 2 }}
+{{- end }}
+
+{{- define "moorgate.webhookMetadata" -}}
+labels:
+  {{- include "moorgate.labels" (dict "root" . "component" "webhooks") | nindent 2 }}
+  {{- if eq .Values.tls.issuer "self" }}
+  security.banzaicloud.com/inject-ca: {{ .Release.Namespace }}
+  {{- end }}
+{{- if eq .Values.tls.issuer "cert-manager" }}
+annotations:
+  cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/{{ include "moorgate.fullname" . }}-gateway
+{{- end }}
+{{- end }}
+
+{{- define "moorgate.podsConfiguration" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata:
+  name: {{ include "moorgate.fullname" . }}-pods
+  {{- include "moorgate.webhookMetadata" . | nindent 2 }}
+webhooks:
+  - {{- include "moorgate.webhook" (dict "root" . "name" "pods" "podSpec" "o.spec" "failurePolicy" .Values.webhooks.failurePolicy "timeoutSeconds" .Values.webhooks.timeoutSeconds) | nindent 4 }}
+    rules:
+      - apiGroups: [""]
+        apiVersions: [v1]
+        resources: [pods]
+        operations: [CREATE, UPDATE]
+        scope: Namespaced
+      - apiGroups: [""]
+        apiVersions: [v1]
+        resources: [pods/ephemeralcontainers]
+        operations: [UPDATE]
+        scope: Namespaced
+{{- end }}
+
+{{/* They only warn: `Ignore` and 2 s, so that no rollout and no rollback is ever held up. */}}
+{{- define "moorgate.workloadsConfiguration" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata:
+  name: {{ include "moorgate.fullname" . }}-workloads
+  {{- include "moorgate.webhookMetadata" . | nindent 2 }}
+webhooks:
+  - {{- include "moorgate.webhook" (dict "root" . "name" "workloads" "podSpec" "o.spec.template.spec" "failurePolicy" "Ignore" "timeoutSeconds" 2) | nindent 4 }}
+    rules:
+      - apiGroups: [apps]
+        apiVersions: [v1]
+        resources: [deployments, statefulsets, daemonsets, replicasets]
+        operations: [CREATE, UPDATE]
+        scope: Namespaced
+      - apiGroups: [batch]
+        apiVersions: [v1]
+        resources: [jobs]
+        operations: [CREATE, UPDATE]
+        scope: Namespaced
+  - {{- include "moorgate.webhook" (dict "root" . "name" "cronjobs" "podSpec" "o.spec.jobTemplate.spec.template.spec" "failurePolicy" "Ignore" "timeoutSeconds" 2) | nindent 4 }}
+    rules:
+      - apiGroups: [batch]
+        apiVersions: [v1]
+        resources: [cronjobs]
+        operations: [CREATE, UPDATE]
+        scope: Namespaced
+{{- end }}
+
+{{/* Where the authorities of the gateways' certificate are, if they do not issue it themselves. */}}
+{{- define "moorgate.caSecret" -}}
+{{ .Values.tls.caSecret | default (include "moorgate.tlsSecret" .) }}
+{{- end }}

@@ -1,0 +1,254 @@
+"""Every object that the chart renders, by every set of values: bounds on what Pods may do, and that names meet."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.dev.helm import CHART
+from tests.support import chart
+from tests.support.chart import Json, PodTemplate, component, of_kind, pod_templates, rendered
+
+CLUSTER_SCOPED = {
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+    "PriorityClass",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
+
+ELSEWHERE = {"moorgate-bootstrap-registries": "registries"}
+"""What the values of `everything` put into another namespace."""
+
+each_set = pytest.mark.parametrize("values", chart.SETS)
+
+SERVICES = ("gateway", "scanner", "audit-writer")
+
+
+@each_set
+def test_containers_can_do_nothing_that_they_need_not(values: str) -> None:
+    for template in pod_templates(rendered(values)):
+        pod = template.spec["securityContext"]
+        assert pod["runAsNonRoot"] is True, template.name
+        assert pod["runAsUser"] > 0, template.name
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}, template.name
+        for container in template.containers():
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False, template.name
+            assert own["readOnlyRootFilesystem"] is True, template.name
+            assert own["capabilities"] == {"drop": ["ALL"]}, template.name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & template.spec.keys(), template.name
+        assert template.spec["enableServiceLinks"] is False, template.name
+
+
+@each_set
+def test_every_account_is_there_and_used(values: str) -> None:
+    objects = rendered(values)
+    made = {each["metadata"]["name"] for each in of_kind(objects, "ServiceAccount")}
+    assert made == {each.spec["serviceAccountName"] for each in pod_templates(objects)}
+
+
+@each_set
+def test_images_are_pinned(values: str) -> None:
+    for template in pod_templates(rendered(values)):
+        for container in template.containers():
+            name, separator, version = container["image"].partition("@")
+            tag = version or name.rpartition("/")[2].partition(":")[2]
+            assert tag, template.name
+            assert tag != "latest", template.name
+            assert not separator or version.startswith("sha256:"), template.name
+
+
+@each_set
+def test_resources_are_set_aside_and_memory_is_bounded(values: str) -> None:
+    for template in pod_templates(rendered(values)):
+        for container in template.containers():
+            assert container["resources"]["requests"].keys() >= {"cpu", "memory"}, template.name
+            assert "memory" in container["resources"]["limits"], template.name
+
+
+@each_set
+def test_selectors_find_what_they_mean(values: str) -> None:
+    objects = rendered(values)
+    templates = [each for each in pod_templates(objects) if each.owner["kind"] != "Job"]
+    for each in templates:
+        assert _matches(each.owner["spec"]["selector"]["matchLabels"], each), each.name
+        found = [
+            other.name
+            for other in pod_templates(objects)
+            if _matches(each.owner["spec"]["selector"]["matchLabels"], other)
+        ]
+        assert found == [each.name]
+    for service in of_kind(objects, "Service"):
+        (target,) = [each for each in templates if _matches(service["spec"]["selector"], each)]
+        ports = {port["name"] for container in target.containers() for port in container["ports"]}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, service["metadata"]["name"]
+
+
+def _matches(labels: Json, template: PodTemplate) -> bool:
+    return bool(labels.items() <= template.metadata["labels"].items())
+
+
+@each_set
+def test_a_drain_can_go_on_and_leaves_somebody(values: str) -> None:
+    objects = rendered(values)
+    for budget in of_kind(objects, "PodDisruptionBudget"):
+        (target,) = [
+            each
+            for each in pod_templates(objects)
+            if _matches(budget["spec"]["selector"]["matchLabels"], each)
+        ]
+        replicas = target.owner["spec"].get("replicas", 2)
+        assert 1 <= budget["spec"]["maxUnavailable"] <= max(1, replicas - 1), budget["metadata"]["name"]
+
+
+def test_an_autoscaler_alone_says_how_many() -> None:
+    objects = rendered("everything")
+    for scaler in of_kind(objects, "HorizontalPodAutoscaler"):
+        reference = scaler["spec"]["scaleTargetRef"]
+        target = chart.named(objects, reference["kind"], reference["name"])
+        assert "replicas" not in target["spec"]
+        assert "cpu" in target["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
+
+
+@each_set
+def test_everything_has_its_place_and_its_labels(values: str) -> None:
+    seen = set()
+    for each in rendered(values):
+        metadata = each["metadata"]
+        if each["kind"] not in CLUSTER_SCOPED:
+            assert metadata["namespace"] in ELSEWHERE.get(metadata["name"], "moorgate"), metadata
+        else:
+            assert "namespace" not in metadata, metadata
+        assert metadata["labels"]["app.kubernetes.io/instance"] == "moorgate", metadata
+        assert metadata["labels"]["helm.sh/chart"].startswith("moorgate-"), metadata
+        identity = (each["apiVersion"], each["kind"], metadata.get("namespace"), metadata["name"])
+        assert identity not in seen
+        seen.add(identity)
+
+
+def test_common_labels_are_everywhere_and_never_over_the_charts_own() -> None:
+    for each in rendered("everything"):
+        assert each["metadata"]["labels"]["team"] == "platform", each["metadata"]["name"]
+
+
+@each_set
+def test_configmaps_that_are_mounted_are_rendered(values: str) -> None:
+    objects, given = rendered(values), str(chart.values_of(values))
+    made = {each["metadata"]["name"] for each in of_kind(objects, "ConfigMap")}
+    for template in pod_templates(objects):
+        for name in _referenced(template.spec, "configMap"):
+            assert name in made or f"'{name}'" in given, f"{template.name} mounts {name}"
+
+
+@each_set
+def test_secrets_are_those_of_the_values_and_those_made_in_the_cluster(values: str) -> None:
+    objects, given = rendered(values), str(chart.values_of(values))
+    assert not of_kind(objects, "Secret"), (
+        "a template that makes a Secret makes another one at each rendering"
+    )
+    beginning = "gate" if "gate-gateway" in {each["metadata"]["name"] for each in objects} else "moorgate"
+    made = {
+        f"{beginning}-{each}"
+        for each in ("nats-users", "nats-tls", "webhook-path", "anchore", "gateway-cert")
+    }
+    for template in pod_templates(objects):
+        for name in _referenced(template.spec, "secret"):
+            assert name in made or f"'{name}'" in given, f"{template.name} mounts {name}"
+
+
+def _referenced(node: Any, kind: str) -> Iterator[str]:
+    """Names of ConfigMaps or Secrets anywhere in a Pod's spec."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in (kind, f"{kind}KeyRef") and isinstance(value, dict):
+                yield value.get("secretName") or value["name"]
+            yield from _referenced(value, kind)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _referenced(value, kind)
+
+
+def test_a_gateway_goes_without_losing_an_admission() -> None:
+    template = component(rendered("minimal"), "gateway")
+    sleep = template.containers()[0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert sleep >= 5
+    assert template.spec["terminationGracePeriodSeconds"] >= sleep + 30
+    assert template.owner["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@each_set
+def test_replicas_prefer_other_nodes_and_zones(values: str) -> None:
+    for template in pod_templates(rendered(values)):
+        if template.owner["kind"] == "Job":
+            continue
+        assert template.spec["affinity"], template.name
+        assert template.spec["topologySpreadConstraints"], template.name
+
+
+def test_network_policies_cover_every_pod_and_open_what_it_serves() -> None:
+    objects = rendered("minimal")
+    for template in pod_templates(objects):
+        (policy,) = [
+            each
+            for each in of_kind(objects, "NetworkPolicy")
+            if _selects(each["spec"]["podSelector"], template)
+        ]
+        assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+        opened = {port["port"] for rule in policy["spec"].get("ingress", []) for port in rule["ports"]}
+        served = {port["containerPort"] for each in template.containers() for port in each.get("ports", [])}
+        assert opened == served - {8222}, template.name
+
+
+def _selects(selector: Json, template: PodTemplate) -> bool:
+    labels = template.metadata["labels"]
+    chosen = (labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", []))
+    return _matches(selector["matchLabels"], template) and all(chosen)
+
+
+def test_only_moorgates_parts_and_those_named_reach_nats() -> None:
+    (client, cluster) = chart.named(rendered("everything"), "NetworkPolicy", "moorgate-nats")["spec"][
+        "ingress"
+    ]
+    assert [port["port"] for port in client["ports"]] == [4222]
+    parts = client["from"][0]["podSelector"]["matchExpressions"][0]["values"]
+    assert set(parts) == {*SERVICES, "bootstrap"}
+    assert client["from"][1:] == [{"podSelector": {"matchLabels": {"app": "siem"}}}]
+    assert cluster["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "nats"
+
+
+def test_the_scanner_reaches_anchore_and_not_the_api_server_by_a_rule_of_its_own() -> None:
+    egress = chart.named(rendered("minimal"), "NetworkPolicy", "moorgate-scanner")["spec"]["egress"]
+    assert [[port["port"] for port in rule["ports"]] for rule in egress] == [
+        [53, 53],
+        [8228, 443, 80],
+        [4222],
+    ]
+
+
+def test_custom_resource_definitions_are_the_one_copy_and_stay() -> None:
+    objects = rendered("minimal")
+    sources = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "files" / "crds").glob("*.yaml"))]
+    assert sources
+    made = of_kind(objects, "CustomResourceDefinition")
+    assert {each["metadata"]["name"] for each in made} == {each["metadata"]["name"] for each in sources}
+    for source in sources:
+        crd = chart.named(objects, "CustomResourceDefinition", source["metadata"]["name"])
+        assert crd["spec"] == source["spec"]
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_nats_asks_for_as_many_copies_as_it_has_servers() -> None:
+    for values, servers in (("minimal", 3), ("cert-manager", 1)):
+        objects = rendered(values)
+        assert component(objects, "nats").owner["spec"]["replicas"] == servers
+        said = {
+            each["value"]
+            for template in pod_templates(objects)
+            for container in template.containers()
+            for each in container.get("env", [])
+            if each["name"] == "MOORGATE_NATS_REPLICAS"
+        }
+        assert said == {str(servers)}
