@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test mutation lint format setup control-plane clean
+.PHONY: help demo dev test mutation lint format docs images chart helm setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,7 +19,7 @@ demo: setup ## The main job end to end on this machine, with a real API server
 dev: setup ## The same stack, left running; prints how to use it
 	@$(PYTHON) -m deploy.dev.dev
 
-test: setup lint control-plane ## Lint, types, import contracts and all tests
+test: setup lint control-plane helm ## Lint, types, import contracts and all tests
 	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
 
 mutation: setup ## Mutants of the pure modules against their tests (about five minutes)
@@ -35,8 +35,21 @@ format: setup ## Format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+images: setup ## The container images, by docker or podman (BASE=… to build on a base of your own)
+	@BASE='$(BASE)' $(PYTHON) -m deploy.dev.images
+
+chart: setup helm ## The Helm chart: its README made of its values, then its linter, schema and template tests
+	$(PYTHON) -m deploy.dev.chart_readme
+	$(PYTHON) -m pytest -q -n 2 tests/chart/test_lint.py tests/chart/test_values.py tests/chart/test_render.py tests/chart/test_rights.py tests/chart/test_settings.py
+
 control-plane: setup
 	@$(PYTHON) -m deploy.dev.binaries
+
+helm: setup
+	@$(PYTHON) -m deploy.dev.helm
+
+docs: setup ## Make the reference of the messages from the code: docs/asyncapi.yaml, docs/schemas
+	$(PYTHON) -m deploy.dev.asyncapi
 
 setup: .venv/.complete
 

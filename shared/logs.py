@@ -55,6 +55,7 @@ def set_up(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> Non
         level=max(number, logging.WARNING), stream=stream, format="%(levelname)s %(name)s %(message)s"
     )
     hide_requests()
+    logging.getLogger("asyncio").addFilter(_is_news)
 
 
 def hide_requests() -> None:
@@ -68,6 +69,11 @@ def _hide_request(record: logging.LogRecord) -> bool:
         record.exc_info = record.exc_text = None
         record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
     return True
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for what asyncio says whenever the other end of a TLS connection goes first: as NATS does at its stop."""
+    return "eof_received() has no effect" not in record.getMessage()
 
 
 def logger(name: str) -> FilteringBoundLogger:

@@ -69,7 +69,7 @@ class Scene:
 
     async def told(self, namespace: str) -> list[dict[str, Any]]:
         """The flip events of the namespace, as they lie in the stream."""
-        client = await nats.connect(self.road.nats.url)
+        client = await nats.connect(**self.road.nats.options("operator"))
         try:
             stream = client.jetstream()
             info = await stream.stream_info(subjects.EVENTS, subjects_filter=subjects.FLIP_SUBJECTS)

@@ -119,7 +119,7 @@ async def _try_to_create(road: WatchedRoad, namespace: str, manifest: dict[str, 
 
 
 async def _ask_for_rescans(road: WatchedRoad, images: list[str]) -> None:
-    client = await nats.connect(road.nats.url)
+    client = await nats.connect(**road.nats.options("operator"))
     try:
         for image in images:
             request = ScanRequest(

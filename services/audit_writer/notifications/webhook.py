@@ -2,7 +2,7 @@
 
 `X-Moorgate-Signature: t=<seconds>,v1=<hex>`: HMAC-SHA256 with the shared secret over the time, a dot and
 the body as sent. The time is part of it, so that what was recorded once is of no use later. `data` is
-the event as it is in the stream: its fields are a contract (shared/contracts.py).
+the event as it is in the stream: its fields are a contract (shared/contracts).
 
 Sources: https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md and
 …/bindings/http-protocol-binding.md.
