@@ -11,7 +11,6 @@ import ssl
 import aiohttp
 from cryptography import x509
 
-from services.cli.bootstrap.plan import Failed
 from services.cli.webhooks_file import Target
 from shared.authority import pem
 from shared.errors import Unavailable
@@ -23,7 +22,10 @@ _NOT_FOUND, _ANSWERS = 404, (200, 400, 413, 415)
 
 
 async def ask(target: Target, trusted: tuple[x509.Certificate, ...]) -> None:
-    """One attempt. Raises `Unavailable` while nobody answers as it should, `Failed` when the path is another."""
+    """One attempt. Raises `Unavailable` while nobody answers as it should.
+
+    Also for another path: during an upgrade a gateway of before may answer, and the next attempt meets a new one.
+    """
     context = ssl.create_default_context(cadata=pem(trusted).decode())
     await _shake_hands(target, context)
     address = f"[{target.host}]" if ":" in target.host else target.host
@@ -35,14 +37,36 @@ async def ask(target: Target, trusted: tuple[x509.Certificate, ...]) -> None:
             session.post(url, ssl=context, data=b"", headers={"Content-Type": "text/plain"}) as answer,
         ):
             status = answer.status
-    except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError):
-        return  # after the handshake: a gateway that wants a client's certificate
+    except (aiohttp.ClientError, TimeoutError, OSError, ssl.SSLError) as error:
+        if await _wants_certificate(target, context):
+            return
+        raise Unavailable("the gateway", f"{target}: {type(error).__name__} {error}".rstrip()) from error
     if status == _NOT_FOUND:
-        raise Failed(
-            f"the gateway at {target} does not know the path: it and --path-secret must be given the same Secret"
+        raise Unavailable(
+            "the gateway",
+            f"{target} does not know the path: it and --path-secret must be given the same Secret",
         )
     if status not in _ANSWERS:
         raise Unavailable("the gateway", f"{target} answers {status}")
+
+
+async def _wants_certificate(target: Target, context: ssl.SSLContext) -> bool:
+    """Whether the other end hangs up before it was asked anything: that is how the want of a certificate shows.
+
+    In TLS 1.3 it is found only after the client's handshake, and asyncio's servers then close without an alert. One
+    that takes the connection, and fails with the request, fails for another reason.
+    """
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
+            try:
+                return not await reader.read(1)
+            finally:
+                writer.close()
+    except ssl.SSLError:
+        return True
+    except (TimeoutError, OSError):
+        return False
 
 
 async def _shake_hands(target: Target, context: ssl.SSLContext) -> None:

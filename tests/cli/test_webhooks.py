@@ -96,14 +96,21 @@ class Site:
                 found[kind] = reply.body
         return found
 
-    async def serve(self) -> web.AppRunner:
+    async def serve(
+        self, *, asks_for_certificates: bool = False, says_nothing: bool = False
+    ) -> web.AppRunner:
         """A gateway."""
 
         async def answer(request: web.Request) -> web.Response:
+            if says_nothing and request.transport:
+                request.transport.abort()
             return web.Response(status=415 if request.match_info["secret"] == SECRET else 404)
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.authority.issue_cert("127.0.0.1").configure_cert(context)
+        if asks_for_certificates:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self.authority.configure_trust(context)
         app = web.Application()
         app.router.add_post("/imagecheck/{secret}", answer)
         runner = web.AppRunner(app, access_log=None)
@@ -229,7 +236,7 @@ async def test_a_gateway_that_comes_late_is_waited_for(site: Site) -> None:
 @pytest.mark.usefixtures("gateway")
 async def test_a_gateway_with_another_secret_or_authority_is_not_registered(site: Site) -> None:
     await site.kubectl.ok("create", "secret", "generic", "other", "--from-literal=secret=another")
-    code, _, err = await site.apply(path_secret="other")
+    code, _, err = await site.apply(path_secret="other", wait_for="2s")
     assert code == 1
     assert "does not know the path" in err
     stranger = make_authority(datetime.now(UTC), timedelta(days=9)).certificate
@@ -241,6 +248,23 @@ async def test_a_gateway_with_another_secret_or_authority_is_not_registered(site
     assert code == 1
     assert "the gateway is away" in err
     assert set(await site.live()) == {"workloads"}
+
+
+@pytest.mark.parametrize(
+    ("gateway", "registered"),
+    [({"asks_for_certificates": True}, {"pods", "workloads"}), ({"says_nothing": True}, {"workloads"})],
+    ids=["asks for certificates", "hangs up on every request"],
+)
+async def test_of_one_that_hangs_up_only_the_want_of_a_certificate_is_a_good_reason(
+    site: Site, gateway: dict[str, bool], registered: set[str]
+) -> None:
+    runner = await site.serve(**gateway)
+    try:
+        code, _, err = await site.apply(wait_for="3s")
+    finally:
+        await runner.cleanup()
+    assert set(await site.live()) == registered
+    assert (code, "the gateway is away" in err) == ((0, False) if "pods" in registered else (1, True))
 
 
 @pytest.mark.parametrize(
