@@ -183,6 +183,7 @@ def open_session(settings: AnchoreSettings) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
         headers=headers,
+        trust_env=True,  # HTTPS_PROXY and NO_PROXY: a hosted Anchore is often behind a company's proxy
     )
 
 

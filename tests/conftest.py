@@ -1,5 +1,6 @@
 """Fixtures for all tests: each module of tests/support brings those of its neighbour."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,12 @@ pytest_plugins = [
     "tests.support.road",
     "tests.support.scene",
 ]
+
+for name in (
+    "NO_PROXY",
+    "no_proxy",
+):  # a machine behind a proxy has it in its environment, and the services heed it
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", "::1"]))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
