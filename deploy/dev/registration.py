@@ -60,7 +60,7 @@ def _configuration(
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": name},
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "moorgate"}},
         "webhooks": [
             {
                 "name": f"{name}.moorgate.test",

@@ -18,6 +18,7 @@ from services.gateway.judge import Judge
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.mirrors import Mirrors
 from services.gateway.outbox import Outbox
+from services.gateway.registered import watch_registration
 from services.gateway.rule_sources import PARTS, rule_source
 from services.gateway.scan_rates import ScanRates
 from services.gateway.tls import Tls
@@ -132,6 +133,7 @@ async def _lead(
     async def lead() -> None:
         async with asyncio.TaskGroup() as duties:
             duties.create_task(report())
+            duties.create_task(watch_registration(cluster, config.namespace, metrics))
             for duty in tls.duties():
                 duties.create_task(duty)
 

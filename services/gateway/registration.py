@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 from cryptography import x509
 
+from shared import logs
 from shared.authority import Lifetimes, pem, read_bundle, trusted
 from shared.cluster import Cluster
 from shared.crds import GROUP
+from shared.errors import Refused
 from shared.objects import ObjectMeta
 
 PATH = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -43,9 +45,25 @@ class _Client(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     url: str | None = None
 
 
-class _Webhook(msgspec.Struct, frozen=True, rename="camel"):
+class _Rule(msgspec.Struct, frozen=True, rename="camel"):
+    api_groups: list[str] = []
+    resources: list[str] = []
+    operations: list[str] = []
+
+
+class _Webhook(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     name: str
     client_config: _Client
+    rules: list[_Rule] = []
+
+    @property
+    def sees_new_pods(self) -> bool:
+        """Whether its rules cover the creation of Pods."""
+        wanted = ({"", "*"}, {"pods", "*", "*/*"}, {"CREATE", "*"})
+        return any(
+            all(map(set.intersection, map(set, (each.api_groups, each.resources, each.operations)), wanted))
+            for each in self.rules
+        )
 
 
 class _Configuration(msgspec.Struct, frozen=True):
@@ -77,6 +95,11 @@ class Registration(msgspec.Struct, frozen=True):
         return {host for client in clients if (host := _host(client))}
 
 
+def registration_of(answer: bytes) -> Registration:
+    """What the API server lists."""
+    return Registration(tuple(_LIST.decode(answer).items))
+
+
 class Registrations:
     """The webhook configurations with the label."""
 
@@ -84,24 +107,42 @@ class Registrations:
         self._cluster = cluster
         self._query = {"labelSelector": f"{LABEL}={namespace}"}
         self._lives = lives
+        self._complaints: set[str] = set()
+        self._log = logs.logger("registration")
 
     async def read(self) -> Registration:
         """All there are. Raises `Unavailable`, `Refused`."""
-        found = _LIST.decode(await self._cluster.request("GET", PATH, query=self._query))
-        return Registration(tuple(found.items))
+        return registration_of(await self._cluster.request("GET", PATH, query=self._query))
 
     async def publish(
         self, registration: Registration, bundle: tuple[x509.Certificate, ...], now: datetime
     ) -> list[str]:
-        """Make all of them trust the bundle; gives the names of those changed. Raises `Conflict`."""
-        changed = []
+        """Make all of them trust the bundle; gives the names of those changed. Raises `Conflict`, `Unavailable`, `Refused`.
+
+        One that may not be written, and trusts none of ours, is somebody else's work under our label: it is named
+        in the log and holds up nobody's certificate. One that trusts an older authority of ours calls us, and must
+        learn of the newest before its leaf is served.
+        """
+        changed, refused = [], None
         for each in registration.configurations:
             wanted = pem(trusted([*_authorities(each), *bundle], bundle, now, self._lives))
             if all(webhook.client_config.ca_bundle == wanted for webhook in each.webhooks):
                 continue
-            await self._patch(each, wanted)
-            changed.append(each.metadata.name)
+            try:
+                await self._patch(each, wanted)
+            except Refused as error:
+                refused = error if _needs(each, bundle) else refused
+                self._complain(each.metadata.name, error)
+            else:
+                changed.append(each.metadata.name)
+        if refused:
+            raise refused
         return changed
+
+    def _complain(self, name: str, error: Refused) -> None:
+        if name not in self._complaints:
+            self._log.warning("not_trusted_by", configuration=name, error=str(error))
+        self._complaints.add(name)
 
     async def _patch(self, configuration: _Configuration, bundle: bytes) -> None:
         change = _Configuration(
@@ -120,6 +161,12 @@ class Registrations:
 def _authorities(configuration: _Configuration) -> Iterable[x509.Certificate]:
     for each in configuration.webhooks:
         yield from read_bundle(each.client_config.ca_bundle)
+
+
+def _needs(configuration: _Configuration, bundle: tuple[x509.Certificate, ...]) -> bool:
+    """Whether calls by it would fail with a leaf of an authority that it lacks, and do not fail now."""
+    has = set(_authorities(configuration))
+    return bool(has & set(bundle)) and not set(bundle) <= has
 
 
 def _host(client: _Client) -> str | None:

@@ -18,11 +18,11 @@ RIGHTS = {
         ("cluster", "security.banzaicloud.com", "imagepolicies", "", "list watch"),
         ("cluster", "security.banzaicloud.com", "whitelistitems", "", "list watch"),
         ("cluster", "security.banzaicloud.com", "imagepolicies/status", "", "patch"),
+        ("cluster", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "list"),
     },
     "gateway's own issuer": {
         ("namespaced", "", "secrets", "", "create"),
         ("namespaced", "", "secrets", "moorgate-gateway-tls", "get patch"),
-        ("cluster", "admissionregistration.k8s.io", "validatingwebhookconfigurations", "", "list"),
         (
             "cluster",
             "admissionregistration.k8s.io",

@@ -63,6 +63,8 @@ class World(Cluster):
         self.dies_before_write = False
         self.refusal: MoorgateError | None = None
         self.before_write: Any = None
+        self.foreign: set[str] = set()
+        """Configurations that we have no right to write."""
 
     async def request(
         self,
@@ -107,6 +109,8 @@ class World(Cluster):
             self.secret = body
             body["metadata"]["resourceVersion"] = str(self.version)
             return body
+        if path.rpartition("/")[2] in self.foreign:
+            raise Refused(403, "no right to patch it")
         stored = self.secret if path == SECRET else self.configurations[path.rpartition("/")[2]]
         if stored is None:
             raise Refused(404, "not found")
@@ -298,6 +302,37 @@ async def test_a_new_authority_is_trusted_before_it_signs_and_the_old_until_its_
     assert timedelta(days=90, hours=1) <= trusted_for <= timedelta(days=90, hours=13)
     assert site.world.bundle("workloads") == [new]
     assert x509.load_pem_x509_certificates(site.world.data["bundle.crt"]) == [new]
+
+
+@virtually
+async def test_a_configuration_of_somebody_else_holds_up_no_certificate() -> None:
+    site = Site("pods", "strangers")
+    site.world.foreign = {"strangers"}
+    await site.settle()
+    assert site.served is not None
+    assert (len(site.world.bundle("pods")), len(site.world.bundle("strangers"))) == (1, 0)
+    await site.until_the_authority_is_due()
+    first = site.served
+    await site.settle()
+    assert site.served != first
+
+
+@virtually
+async def test_one_that_trusts_us_and_cannot_be_told_keeps_the_certificate_it_trusts() -> None:
+    site = Site("pods", "copy")
+    await site.step()
+    site.world.foreign = {"copy"}
+    await site.until_the_authority_is_due()
+    first = site.served
+    for _ in range(3):
+        with pytest.raises(Refused):
+            await site.step()
+        await asyncio.sleep(PROPAGATION)
+    assert site.served == first
+    assert len(site.world.bundle("pods")) == 2, "the others are told"
+    site.world.foreign = set()
+    await site.settle()
+    assert site.served != first
 
 
 @virtually

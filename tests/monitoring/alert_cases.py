@@ -343,6 +343,21 @@ CASES = [
         15,
         0,
     ),
+    Case(
+        "MoorgateDegraded",
+        "the registration has an alert of its own",
+        _gauge("degraded", f'{NS},part="registration"', ALWAYS),
+        15,
+        0,
+    ),
+    Case("MoorgateNotRegistered", "gone", _gauge("degraded", f'{NS},part="registration"', "0x3 1x60"), 12),
+    Case(
+        "MoorgateNotRegistered",
+        "an installation that takes a while",
+        _gauge("degraded", f'{NS},part="registration"', "1x3 0x60"),
+        12,
+        0,
+    ),
     Case("MoorgateNatsPermissionErrors", "one", _gauge("nats_permission_errors_total", NS, "0x5 1x60"), 10),
     Case("MoorgateNatsPermissionErrors", "none", _gauge("nats_permission_errors_total", NS, "0x60"), 10, 0),
 ]
