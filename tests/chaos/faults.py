@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import nats
-import nats.errors
-import nats.js.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from deploy.dev.processes import Process, answers_ok
 from shared import subjects
 from tests.chaos import machine
+from tests.chaos.connections import FAILURES, connected
 from tests.chaos.ledger import Ledger
 from tests.chaos.signs import Signs
 from tests.chaos.stage import OWNER, Shape, Stage
@@ -136,8 +133,8 @@ LEADER_DOWN = 8.0
 
 
 async def _leader(stage: Stage, stream: str) -> str | None:
-    with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, OSError):
-        async with _connected(stage, "operator") as client:
+    with contextlib.suppress(*FAILURES):
+        async with connected(stage.nats_cluster.options("operator")) as client:
             cluster = (await client.jetstream(timeout=2).stream_info(stream)).cluster
             return cluster.leader if cluster else None
     return None
@@ -213,7 +210,8 @@ async def packets_lost(scene: Scene, share: float) -> AsyncIterator[None]:
 async def everything_twice(scene: Scene) -> AsyncIterator[None]:
     """What is published on decisions and scans is published again, without the id by which NATS would tell."""
     before = scene.ledger.doubles
-    async with _connected(scene.stage, OWNER) as ears, _connected(scene.stage, "gateway") as mouth:
+    options = scene.stage.nats_cluster.options
+    async with connected(options(OWNER)) as ears, connected(options("gateway")) as mouth:
 
         async def repeat(message: Msg) -> None:
             headers = message.headers or {}
@@ -252,21 +250,12 @@ async def flood(scene: Scene, images: int, at_once: int) -> AsyncIterator[None]:
 @asynccontextmanager
 async def verdicts_lost(scene: Scene) -> AsyncIterator[None]:
     """The bucket is deleted, and made again, empty, by `moorgate streams apply`."""
-    async with _connected(scene.stage, OWNER) as client:
+    async with connected(scene.stage.nats_cluster.options(OWNER)) as client:
         await client.jetstream().delete_stream(f"KV_{subjects.VERDICTS}")
     try:
         yield
     finally:
         await scene.stage.services.apply_streams()
-
-
-@asynccontextmanager
-async def _connected(stage: Stage, user: str) -> AsyncIterator[Client]:
-    client = await nats.connect(**stage.nats_cluster.options(user), allow_reconnect=False, connect_timeout=2)
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 @asynccontextmanager

@@ -10,12 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import msgspec
-import nats
-import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
 from shared import subjects
+from tests.chaos.connections import FAILURES, connect
 from tests.chaos.oracle import Record
 
 SKEW = timedelta(minutes=30)
@@ -25,10 +24,6 @@ TIMEOUT = 2.0
 
 EVERY = 0.2
 """Seconds between two looks."""
-
-
-async def _ignore(_: Exception) -> None:
-    """What goes wrong is seen by whoever asks."""
 
 
 class Decided(msgspec.Struct, frozen=True, rename="camel"):
@@ -79,9 +74,7 @@ class Ledger:
     async def _read(self) -> bool:
         try:
             if self._client is None:
-                self._client = await nats.connect(
-                    **self._options, allow_reconnect=False, connect_timeout=TIMEOUT, error_cb=_ignore
-                )
+                self._client = await connect(self._options, TIMEOUT)
             stream = self._client.jetstream(timeout=TIMEOUT)
             while True:
                 message = await stream.get_msg(
@@ -91,7 +84,7 @@ class Ledger:
                 self._next = (message.seq or 0) + 1
         except nats.js.errors.NotFoundError:
             return True
-        except (nats.errors.Error, nats.js.errors.Error, OSError):
+        except FAILURES:
             await self.close()
             return False
 

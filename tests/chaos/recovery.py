@@ -7,6 +7,7 @@ of some probes in a row was answered and found in the stream: one lucky answer i
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import create
@@ -23,6 +24,12 @@ LIMIT = 10.0
 
 PATIENCE = 60.0
 """Seconds after which nobody waits any more."""
+
+
+class Seen(Protocol):
+    """Something that is well from some moment on."""
+
+    seen: float | None
 
 
 class Probe:
@@ -70,7 +77,7 @@ async def recover(api: Api, namespace: str, ledger: Ledger) -> tuple[float | Non
         await _all(probes)
 
 
-def streak(probes: Sequence[Probe]) -> float | None:
+def streak(probes: Sequence[Seen]) -> float | None:
     """When the first of so many neighbours in a row was seen to be well; None: no such row yet."""
     for first in range(len(probes) - IN_A_ROW + 1):
         row = [probe.seen for probe in probes[first : first + IN_A_ROW]]

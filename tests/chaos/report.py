@@ -88,7 +88,9 @@ _HEADS = (
 
 def line(each: Row) -> str:
     """What is said of a row as soon as it is there."""
-    said = f"  {'; '.join(each.troubles) or 'clean'}, recovery {_seconds(each.recovery_s)}; seen: {_seen(each)}"
+    said = (
+        f"  {'; '.join(each.troubles) or 'clean'}, recovery {_seconds(each.recovery_s)}; seen: {_seen(each)}"
+    )
     return said + (f"; such as {each.examples}" if each.examples else "")
 
 

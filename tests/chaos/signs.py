@@ -12,11 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import aiohttp
-import nats
-import nats.errors
-import nats.js.errors
 
 from shared import subjects
+from tests.chaos.connections import FAILURES, connected
 from tests.chaos.oracle import TOO_MANY, Admission
 from tests.chaos.stage import Stage
 
@@ -93,16 +91,12 @@ class Signs:
 
     async def _events(self) -> None:
         """Deliveries of decisions that came again and are not acknowledged yet."""
-        with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, OSError):
-            client = await nats.connect(
-                **self._stage.nats_cluster.options("operator"), allow_reconnect=False, connect_timeout=1
-            )
-            try:
+        options = self._stage.nats_cluster.options("operator")
+        with contextlib.suppress(*FAILURES):
+            async with connected(options, 1) as client:
                 info = await client.jetstream(timeout=1).consumer_info(subjects.EVENTS, subjects.AUDIT_WRITER)
-                self._peak("events redelivered", info.num_redelivered or 0)
-                self._peak("events waiting", (info.num_pending or 0) + (info.num_ack_pending or 0))
-            finally:
-                await client.close()
+            self._peak("events redelivered", info.num_redelivered or 0)
+            self._peak("events waiting", (info.num_pending or 0) + (info.num_ack_pending or 0))
 
     def _peak(self, name: str, value: float) -> None:
         into = self._calm if self._is_calm else self._fault
