@@ -14,7 +14,7 @@ import cyclopts
 from prometheus_client import CollectorRegistry
 
 from shared import lifecycle, logs, streams
-from shared.broker import BrokerSettings, open_broker
+from shared.broker import BrokerSettings, open_broker, shown_url
 from shared.errors import BadSetting, MoorgateError
 from shared.logs import LogFormat, LogLevel
 from shared.metrics import CommonMetrics
@@ -87,7 +87,9 @@ def streams_apply() -> int:
     try:
         names = asyncio.run(_apply(settings, replicas))
     except TimeoutError:
-        return _failed(f"NATS does not answer at {settings.url}: start it, or correct MOORGATE_NATS_URL")
+        return _failed(
+            f"NATS does not answer at {shown_url(settings.url)}: start it, or correct MOORGATE_NATS_URL"
+        )
     except MoorgateError as error:
         return _failed(str(error))
     for name in names:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import quote
 
 import msgspec
 
@@ -18,17 +17,20 @@ from services.cli.explain_target import Target
 from services.cli.frame import NatsFlags
 from services.cli.whitelist_cluster import items
 from shared import crds, images, subjects
-from shared.cluster import Cluster
+from shared.cluster import Cluster, object_path
 from shared.contracts import TenantRecord
 from shared.crds import Audit
 from shared.errors import BadImage, MoorgateError
+from shared.evidence import Known, weigh
 from shared.image_policies import PATH, ImagePolicy, PolicyFeed
+from shared.images import ImageReference
 from shared.objects import ObjectMeta
 from shared.policies import Policies, load_defaults
 from shared.releases import DEFAULT_LABELS, Release
 from shared.settings import Environment
 from shared.tenants import DEFAULT_TENANT
 from shared.verdict_store import VerdictBuckets
+from shared.verdicts import StoredVerdict
 from shared.whitelist import Whitelist, covers_image
 
 _AUDIT = msgspec.json.Decoder(Audit)
@@ -73,14 +75,14 @@ class Sources:
             release=release.recorded,
             audit=audit,
             images=tuple(
-                _weighed(each, whitelist, release, target.namespace, now) for each in known or plain
+                _advised(each, whitelist, release, target.namespace, now) for each in known or plain
             ),
             notes=tuple(self._notes),
         )
 
     async def _audit(self, target: Target) -> Audit | None:
         for name in target.audits:
-            path = f"{crds.audits_path(target.namespace)}/{quote(name, safe='')}"
+            path = object_path(crds.audits_path(target.namespace), name)
             if found := await self._cluster.get(path, _AUDIT):
                 return found
         return None
@@ -100,7 +102,7 @@ class Sources:
         answer = await self._cluster.request("GET", PATH)
         feed = PolicyFeed(load_defaults(self._environment))
         feed.replace(msgspec.json.decode(answer, type=_Policies).items)
-        found = await self._cluster.get(f"/api/v1/namespaces/{quote(namespace, safe='')}", _NAMESPACE)
+        found = await self._cluster.get(object_path("/api/v1/namespaces", namespace), _NAMESPACE)
         return _Rules(feed.rules, found.metadata.labels if found else None)
 
     async def _whitelist(self) -> Whitelist:
@@ -145,21 +147,36 @@ async def _known_of(
     records: Mapping[str, TenantRecord | None],
     buckets: VerdictBuckets,
 ) -> ImageStory:
-    reference = _normal(image.image)
+    reference, parsed = _normal(image.image), _parsed(image.image)
     rule = rules.policies.rule_for(rules.labels, reference, image.image, records.get) if rules else None
     recorded = image.recorded
     tenant, bundle = (recorded.tenant, recorded.bundle) if recorded else ("", "")
     if rule:
-        record = records.get(rule.tenant)
+        judge = records.get(rule.tenant)
         tenant = rule.tenant
-        bundle = rule.bundle_id or (record.active_bundle_id if record else None) or ""
+        bundle = rule.bundle_id or (judge.active_bundle_id if judge else None) or ""
     key = subjects.verdict_key(tenant, bundle, reference)
-    verdict, _ = await buckets.verdict(key)
+    verdict, revision = await buckets.verdict(key)
     state, _ = await buckets.state(key)
-    return msgspec.structs.replace(image, rule=rule, bundle_id=bundle, verdict=verdict, state=state)
+    record = records.get(tenant)
+    known = (
+        Known(
+            reference=parsed,
+            stored=StoredVerdict(verdict, revision) if verdict else None,
+            state=state,
+            bundle_hash=record.bundles.get(bundle) if record else None,
+            is_anchore_away=record is not None and record.away_since is not None,
+        )
+        if parsed
+        else None
+    )
+    evidence = weigh(known, datetime.now(UTC)) if known else None
+    return msgspec.structs.replace(
+        image, rule=rule, bundle_id=bundle, verdict=verdict, state=state, evidence=evidence
+    )
 
 
-def _weighed(
+def _advised(
     image: ImageStory, whitelist: Whitelist | None, release: Release, namespace: str, now: datetime
 ) -> ImageStory:
     if whitelist is not None:
@@ -169,7 +186,7 @@ def _weighed(
             if covers_image(item, _normal(image.image), image.image)
         )
         image = msgspec.structs.replace(image, whitelist_items=names)
-    return msgspec.structs.replace(image, advice=advice(image, release.recorded, namespace, now))
+    return msgspec.structs.replace(image, advice=advice(image, release.recorded, namespace))
 
 
 def _images(target: Target, audit: Audit | None) -> list[ImageStory]:
@@ -184,7 +201,12 @@ def _images(target: Target, audit: Audit | None) -> list[ImageStory]:
 
 def _normal(image: str) -> str:
     """As keys and globs have it; a text that is no reference stays as it is."""
+    parsed = _parsed(image)
+    return str(parsed) if parsed else image
+
+
+def _parsed(image: str) -> ImageReference | None:
     try:
-        return str(images.parse(image))
+        return images.parse(image)
     except BadImage:
-        return image
+        return None
