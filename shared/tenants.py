@@ -101,7 +101,7 @@ def read(path: Path) -> dict[str, Tenant]:
     except GivenTwice as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} has a key twice{where(error)}") from None
     # What is wrong quotes the line at fault, which may hold a password.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{where(error)}") from None
     return {name: _tenant(path, name, given) for name, given in content.tenants.items()}
 

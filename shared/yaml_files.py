@@ -39,7 +39,8 @@ def documents(setting: str, path: Path) -> list[Any]:
         raise BadSetting(f"{setting}: cannot read {path}: {reason}") from error
     except GivenTwice as error:
         raise BadSetting(f"{setting}: {path} has a key twice{where(error)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML takes `!!timestamp x` and the like apart without a look at their shape.
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise BadSetting(f"{setting}: {path} is no YAML{where(error)}") from None
 
 

@@ -15,13 +15,13 @@ from enum import StrEnum
 import msgspec
 
 from services.gateway.deadlines import Deadline
-from services.gateway.evidence import Ask, Evidence, Known, weigh
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.scan_rates import ScanRates
 from shared import logs
 from shared.broker import Broker
 from shared.contracts import ErrorClass, Outcome, ScanRequest
 from shared.errors import Unavailable
+from shared.evidence import Ask, Evidence, Known, weigh
 from shared.images import ImageReference
 from shared.policies import Rule
 from shared.subjects import Lane, scan_subject, verdict_key

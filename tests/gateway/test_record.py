@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from services.gateway.decision import Judged, decide
-from services.gateway.evidence import Evidence
 from services.gateway.record import decided
 from services.gateway.workloads import Workload
 from shared import contracts
@@ -21,6 +20,7 @@ from shared.contracts import (
     Reason,
     Result,
 )
+from shared.evidence import Evidence
 from shared.pods import PodImage
 from shared.releases import Release
 from tests.support.builders import (
