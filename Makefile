@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test mutation lint format docs images chart helm setup control-plane clean
+.PHONY: help demo dev test fuzz mutation lint format docs images chart helm setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,9 @@ dev: setup ## The same stack, left running; prints how to use it
 
 test: setup lint control-plane helm ## Lint, types, import contracts and all tests
 	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
+
+fuzz: setup ## Bad input, guided by coverage (DURATION= seconds in all, TARGET= one of them)
+	$(PYTHON) -m tests.fuzz --seconds $(or $(DURATION),600) $(TARGET)
 
 mutation: setup ## Mutants of the pure modules against their tests (about five minutes)
 	$(PYTHON) -m tests.mutation
