@@ -21,6 +21,7 @@ from shared import contracts, images
 from shared.anchore import AnchoreApi, AnchoreHttp, Reply
 from shared.contracts import ScanRequest
 from shared.errors import Unavailable
+from shared.settings import Secret
 from tests.fuzz.checks import check_bounded
 from tests.support.anchore_client import RULES
 from tests.support.builders import BUNDLE, DIGEST, TAG
@@ -52,9 +53,15 @@ class _Server(AnchoreHttp):
         self._reply = reply
 
     async def request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        hide: Secret | None = None,
     ) -> Reply:
-        del method, query, body
+        del method, query, body, hide
         assert path.isprintable()
         return self._reply
 
