@@ -95,7 +95,7 @@ def test_what_is_no_duration_is_named_with_an_example(text: str) -> None:
 
 
 def test_what_is_no_text_is_refused_before_anything_would_send_it() -> None:
-    with pytest.raises(BadSetting, match="^MOORGATE_ANCHORE_PASSWORD is not UTF-8 text$"):
+    with pytest.raises(BadSetting, match=r"^MOORGATE_ANCHORE_PASSWORD is not UTF-8 text$"):
         environment(ANCHORE_PASSWORD="\udcff")
 
 
