@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.fuzz import seeds, targets
 from tests.fuzz.mutations import damaged
 
-INPUTS = 300
+INPUTS = 150
 """A target and test run; the same ones each time, so that a red test is red again."""
 
 
