@@ -284,7 +284,9 @@ async def test_slow_callers_hold_up_nobody_and_are_sent_away(
         async with asyncio.timeout(30):
             ends = await asyncio.gather(*(reader.read() for reader, _ in opened), return_exceptions=True)
     assert all(not end or b" 408 " in end for end in ends if not isinstance(end, BaseException))
-    assert not [end for end in ends if isinstance(end, BaseException) and not isinstance(end, ConnectionError)]
+    assert not [
+        end for end in ends if isinstance(end, BaseException) and not isinstance(end, ConnectionError)
+    ]
 
 
 async def test_who_has_no_secret_keeps_no_connection(gateway: tuple[Port, Gateway]) -> None:
