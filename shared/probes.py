@@ -14,7 +14,6 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.settings import Listen
 
-
 IDLE_TIMEOUT = 330.0
 """Seconds a connection may wait for its next request: Prometheus keeps its own for 300. aiohttp's own limit is an hour."""
 

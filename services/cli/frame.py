@@ -157,7 +157,10 @@ def explain(error: Exception) -> str:
 
 def say(line: str) -> None:
     """What the person should know, on stderr, as one line."""
-    print(f"moorgate: {' '.join(line.split())}", file=sys.stderr, flush=True)  # noqa: T201  the one line that helps
+    shown = "".join(
+        each if each.isprintable() else "?" for each in " ".join(line.split())
+    )  # a neighbour's text
+    print(f"moorgate: {shown}", file=sys.stderr, flush=True)  # noqa: T201  the one line that helps
 
 
 def refused_permission(broker: Broker) -> str | None:
