@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test mutation lint format docs images chart helm setup control-plane clean
+.PHONY: help demo dev test fuzz mutation lint format docs supply-chain licences sbom images chart helm setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +22,9 @@ dev: setup ## The same stack, left running; prints how to use it
 test: setup lint control-plane helm ## Lint, types, import contracts and all tests
 	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
 
+fuzz: setup ## Bad input, guided by coverage (DURATION= seconds in all, TARGET= one of them)
+	$(PYTHON) -m tests.fuzz --seconds $(or $(DURATION),600) $(TARGET)
+
 mutation: setup ## Mutants of the pure modules against their tests (about five minutes)
 	$(PYTHON) -m tests.mutation
 
@@ -34,6 +37,15 @@ lint: setup ## ruff, mypy, import-linter
 format: setup ## Format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+supply-chain: setup ## Known weaknesses of what the image holds (where PyPI's service or OSV can be asked)
+	@$(PYTHON) -m deploy.dev.supply_chain audit
+
+licences: setup ## Write docs/licences.md: what the image holds, and under which licence
+	@$(PYTHON) -m deploy.dev.supply_chain licences
+
+sbom: setup ## A bill of materials of the image (CycloneDX) in dist/sbom.cdx.json
+	@$(PYTHON) -m deploy.dev.supply_chain sbom
 
 images: setup ## The container images, by docker or podman (BASE=… to build on a base of your own)
 	@BASE='$(BASE)' $(PYTHON) -m deploy.dev.images

@@ -61,6 +61,9 @@ Source: https://kubernetes.io/docs/concepts/services-networking/service/#environ
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds; a time so far from now is still a date."""
+
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 _MAX_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -108,12 +111,18 @@ class Listen(msgspec.Struct, frozen=True):
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration written as in Go (`90s`, `1h30m`, `250ms`; a bare `0` too). Raises `ValueError`."""
+    """Seconds of a duration written as in Go (`90s`, `1h30m`, `250ms`; a bare `0` too), at most 100 years.
+
+    Raises `ValueError`.
+    """
     if text == "0":
         return 0.0
     if not _DURATION.fullmatch(text):
         raise ValueError(text)
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if seconds > _LONGEST:
+        raise ValueError(text)
+    return seconds
 
 
 class Environment:
@@ -124,6 +133,8 @@ class Environment:
         for name in variables:
             if name.startswith("MOORGATE_") and not _is_known(name):
                 raise BadSetting(f"{name} is no setting of Moorgate: remove it or correct its name")
+            if name in KNOWN and not _is_text(variables[name]):
+                raise BadSetting(f"{name} is not UTF-8 text")
             if name in NOT_YET and variables[name] not in ("", NOT_YET[name]):
                 raise BadSetting(f"{name} has no effect in this version: remove it")
         self.cluster = self.choice("MOORGATE_CLUSTER", ClusterUse, ClusterUse.AUTO)
@@ -224,6 +235,15 @@ class Environment:
 
     def _bad(self, name: str, expected: str) -> BadSetting:
         return BadSetting(f"{name} is {self._variables.get(name)!r}: it must be {expected}")
+
+
+def _is_text(value: str) -> bool:
+    """False for what Python makes of an environment's bytes that are no UTF-8: nothing could be sent of it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_known(name: str) -> bool:

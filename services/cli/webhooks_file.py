@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from shared import yaml_files
 from shared.errors import BadSetting
-from shared.yaml_files import documents
 
 API_VERSION, KIND = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
 HTTPS = 443
@@ -90,7 +90,7 @@ def load(path: Path) -> tuple[WantedConfiguration, ...]:
 
 
 def _read(path: Path) -> list[Any]:
-    return [each for each in documents("--file", path) if each is not None]
+    return [each for each in yaml_files.documents("--file", path) if each is not None]
 
 
 def _checked(path: Path, content: Any) -> WantedConfiguration:

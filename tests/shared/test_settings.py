@@ -74,6 +74,8 @@ NO_DURATIONS = [
     "s5",
     ".5s",
     "5us",
+    "876001h",
+    "9" * 400 + "h",
 ]
 
 
@@ -90,6 +92,11 @@ def test_what_is_no_duration_is_named_with_an_example(text: str) -> None:
     if text:
         with pytest.raises(BadSetting, match=f"^{NAME} is .*: it must be a duration such as 90s"):
             refused(text).duration(NAME, "1s")
+
+
+def test_what_is_no_text_is_refused_before_anything_would_send_it() -> None:
+    with pytest.raises(BadSetting, match=r"^MOORGATE_ANCHORE_PASSWORD is not UTF-8 text$"):
+        environment(ANCHORE_PASSWORD="\udcff")
 
 
 def test_a_duration_may_have_a_least_value() -> None:
