@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.dev.helm import CHART
+from deploy.dev.helm import CHART, Release
 from tests.support import chart
 from tests.support.chart import Json, PodTemplate, component, of_kind, pod_templates, rendered
 
@@ -252,3 +252,43 @@ def test_nats_asks_for_as_many_copies_as_it_has_servers() -> None:
             if each["name"] == "MOORGATE_NATS_REPLICAS"
         }
         assert said == {str(servers)}
+
+
+def test_neighbours_in_the_cluster_are_left_out_and_reached_at_the_port_of_their_address() -> None:
+    values = {
+        "anchore": {"url": "https://api.anchore.svc.cluster.local:9999"},
+        "tenants": {
+            "inline": {"a": {"url": "http://api.anchore-a.svc", "username": "a", "passwordFile": "a"}}
+        },
+        "nats": {"builtin": {"enabled": False}, "url": "tls://nats.nats-a.svc:4333,tls://nats.example:4444"},
+    }
+    objects = tuple(Release(values=values).template())
+    webhooks = yaml.safe_load(chart.named(objects, "ConfigMap", "moorgate-webhooks")["data"]["pods.yaml"])
+    (by_name,) = webhooks["webhooks"][0]["namespaceSelector"]["matchExpressions"]
+    assert {"anchore", "anchore-a", "nats-a"} <= set(by_name["values"])
+    assert not {"nats", "example", "svc"} & set(by_name["values"])
+    egress = chart.named(objects, "NetworkPolicy", "moorgate-scanner")["spec"]["egress"]
+    open_ports = {port["port"] for rule in egress for port in rule["ports"]}
+    assert {9999, 8228, 4333, 4444, 4222, 53} <= open_ports
+
+
+def test_off_without_quotes_means_off() -> None:
+    values = {
+        "anchore": {"url": "http://anchore:8228"},
+        "policy": {"mode": False},
+        "auditWriter": {"reports": False},
+    }
+    objects = tuple(Release(values=values).template())
+    for part, name in (
+        ("gateway", "MOORGATE_MODE"),
+        ("audit-writer", "MOORGATE_MODE"),
+        ("audit-writer", "MOORGATE_REPORTS"),
+    ):
+        env = chart.component(objects, part).containers()[0]["env"]
+        assert {"name": name, "value": "off"} in env
+
+
+def test_a_gateway_whose_node_is_gone_is_replaced_soon() -> None:
+    gateway = chart.component(chart.rendered("minimal"), "gateway")
+    seconds = {each["key"]: each["tolerationSeconds"] for each in gateway.spec["tolerations"]}
+    assert seconds == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}

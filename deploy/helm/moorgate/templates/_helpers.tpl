@@ -4,15 +4,22 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The release's name where it tells what it is, else release-chart. 40 characters: names of Pods hang more on it. */}}
+{{/*
+The release's name where it tells what it is, else release-chart. 40 characters: names of Pods hang more on it. Names of Services
+have no dots and begin with a letter (RFC 1035).
+*/}}
 {{- define "moorgate.fullname" -}}
+{{- $release := .Release.Name | replace "." "-" }}
+{{- $name := printf "%s-%s" $release (include "moorgate.name" .) }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains (include "moorgate.name" .) .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "moorgate.name" .) | trunc 40 | trimSuffix "-" }}
+{{- $name = .Values.fullnameOverride }}
+{{- else if contains (include "moorgate.name" .) $release }}
+{{- $name = $release }}
 {{- end }}
+{{- if not (regexMatch "^[a-z]" $name) }}
+{{- fail (printf "the release's name %s begins with no letter, which a Service's must: set fullnameOverride" .Release.Name) }}
+{{- end }}
+{{- $name | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{/* Labels of every object. Give a dict of root and component, or the root alone for what belongs to all. */}}
@@ -32,7 +39,7 @@ app.kubernetes.io/part-of: moorgate
 {{- define "moorgate.selectorLabels" -}}
 {{- $root := .root | default . -}}
 app.kubernetes.io/name: {{ include "moorgate.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -58,7 +65,7 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: {{ include "moorgate.serviceAccountName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels: {{- include "moorgate.labels" . | nindent 4 }}
   {{- with .values.serviceAccountAnnotations }}
   annotations: {{- toYaml . | nindent 4 }}
@@ -158,7 +165,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- define "moorgate.policyEnv" -}}
 {{- with .root.Values.policy -}}
 - name: MOORGATE_MODE
-  value: {{ .mode | quote }}
+  value: {{ .mode | default "off" | quote }}
 - name: MOORGATE_ON_PENDING
   value: {{ .onPending }}
 - name: MOORGATE_ON_ERROR
@@ -205,14 +212,17 @@ readinessProbe:
 
 {{/* The sources of a volume with ca.crt: a dict of secret, configMap and key. */}}
 {{- define "moorgate.authoritiesSources" -}}
+{{- if and .secret .configMap }}
+{{- fail (printf "authorities: give the Secret %s or the ConfigMap %s, not both: each would be ca.crt" .secret .configMap) }}
+{{- end }}
 {{- with .secret }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $.key }}, path: ca.crt}]
 {{- end }}
 {{- with .configMap }}
 - configMap:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $.key }}, path: ca.crt}]
 {{- end }}
 {{- end }}

@@ -1,7 +1,31 @@
 {{/* Namespaces that no admission may hold up, as a JSON list: what a cluster, a gateway and its neighbours need to start. */}}
 {{- define "moorgate.excludedNamespaces" -}}
-{{- $names := concat (list .Release.Namespace .Values.webhooks.natsNamespace .Values.webhooks.anchoreNamespace "kube-system" "kube-node-lease" "kube-public") .Values.webhooks.excludedNamespaces -}}
+{{- if and .Values.webhooks.enabled (eq .Release.Namespace "default") }}
+{{- fail "install Moorgate into a namespace of its own (--namespace moorgate --create-namespace): it does not look at Pods in the one where it runs" }}
+{{- end -}}
+{{- $names := concat (list .Release.Namespace .Values.webhooks.natsNamespace .Values.webhooks.anchoreNamespace "kube-system" "kube-node-lease" "kube-public") (include "moorgate.neighboursNamespaces" . | fromJsonArray) .Values.webhooks.excludedNamespaces -}}
 {{- $names | compact | uniq | toJson -}}
+{{- end }}
+
+{{/* Addresses of Anchore and of a NATS of the cluster's own, as a JSON list. */}}
+{{- define "moorgate.anchoreUrls" -}}
+{{- $urls := list .Values.anchore.url -}}
+{{- range $tenant := .Values.tenants.inline }}{{ $urls = append $urls $tenant.url }}{{ end -}}
+{{- $urls | compact | toJson -}}
+{{- end }}
+
+{{- define "moorgate.natsUrls" -}}
+{{- .Values.nats.builtin.enabled | ternary list (splitList "," .Values.nats.url) | compact | toJson -}}
+{{- end }}
+
+{{/* In which namespaces they are, where their addresses are those of Services (`host.namespace.svc`), as a JSON list. */}}
+{{- define "moorgate.neighboursNamespaces" -}}
+{{- $names := list -}}
+{{- range concat (include "moorgate.anchoreUrls" . | fromJsonArray) (include "moorgate.natsUrls" . | fromJsonArray) -}}
+{{- $labels := splitList "." (urlParse (trim .)).hostname -}}
+{{- if and (ge (len $labels) 3) (eq (index $labels 2) "svc") }}{{ $names = append $names (index $labels 1) }}{{ end -}}
+{{- end -}}
+{{- $names | uniq | toJson -}}
 {{- end }}
 
 {{- define "moorgate.namespaceSelector" -}}
@@ -47,7 +71,7 @@ name: {{ .name }}.security.banzaicloud.com
 clientConfig:
   service:
     name: {{ include "moorgate.fullname" $ }}-gateway
-    namespace: {{ $.Release.Namespace }}
+    namespace: {{ $.Release.Namespace | quote }}
     path: /imagecheck
     port: 443
 failurePolicy: {{ .failurePolicy }}
@@ -63,7 +87,7 @@ matchConditions: {{- include "moorgate.matchConditions" . | nindent 2 }}
 labels:
   {{- include "moorgate.labels" (dict "root" . "component" "webhooks") | nindent 2 }}
   {{- if eq .Values.tls.issuer "self" }}
-  security.banzaicloud.com/inject-ca: {{ .Release.Namespace }}
+  security.banzaicloud.com/inject-ca: {{ .Release.Namespace | quote }}
   {{- end }}
 {{- if eq .Values.tls.issuer "cert-manager" }}
 annotations:
