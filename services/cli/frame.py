@@ -116,8 +116,11 @@ class NatsFlags:
             yield broker
 
 
-def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False) -> int:
-    """Do the work; gives the exit code, after one line on stderr for whatever ended it early."""
+def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False, failed: int = EXIT_UNKNOWN) -> int:
+    """Do the work; gives the exit code, after one line on stderr for whatever ended it early.
+
+    `failed`: the code for that; commands that change things say by 1 that a step failed.
+    """
     stream = sys.stderr if verbose else io.StringIO()
     logs.set_up(LogLevel.DEBUG if verbose else LogLevel.ERROR, LogFormat.CONSOLE, stream)
 
@@ -133,7 +136,7 @@ def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False) -> int:
         return EXIT_OK
     except (MoorgateError, OSError, msgspec.MsgspecError) as error:
         say(explain(error))
-        return EXIT_UNKNOWN
+        return failed
     except KeyboardInterrupt:
         return _INTERRUPTED
 
