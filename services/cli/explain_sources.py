@@ -1,7 +1,6 @@
 """Where the story of a decision comes from: Audit, ImagePolicies, whitelist and namespace from the API server, verdicts from NATS.
 
-Each source that cannot be read becomes a note and leaves the others. Rules are weighed by the code that gateways use; the defaults
-where no policy matches are those of this process's environment (MOORGATE_MODE, …), which should be the gateways'.
+Each source that cannot be read becomes a note and leaves the others.
 """
 
 import os
@@ -11,21 +10,18 @@ from typing import TypeVar
 
 import msgspec
 
-from services.cli import frame
+from services.cli import frame, rule_sources
 from services.cli.explain_story import ImageStory, Story, advice
 from services.cli.explain_target import Target
 from services.cli.frame import NatsFlags
-from services.cli.whitelist_cluster import items
 from shared import crds, images, subjects
 from shared.cluster import Cluster, object_path
 from shared.contracts import TenantRecord
 from shared.crds import Audit
 from shared.errors import BadImage, MoorgateError
 from shared.evidence import Known, weigh
-from shared.image_policies import PATH, ImagePolicy, PolicyFeed
 from shared.images import ImageReference
-from shared.objects import ObjectMeta
-from shared.policies import Policies, load_defaults
+from shared.policies import Policies
 from shared.releases import DEFAULT_LABELS, Release
 from shared.settings import Environment
 from shared.tenants import DEFAULT_TENANT
@@ -36,17 +32,6 @@ from shared.whitelist import Whitelist, covers_image
 _AUDIT = msgspec.json.Decoder(Audit)
 
 T = TypeVar("T")
-
-
-class _Policies(msgspec.Struct, frozen=True):
-    items: list[ImagePolicy]
-
-
-class _Namespace(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-
-
-_NAMESPACE = msgspec.json.Decoder(_Namespace)
 
 
 class Sources:
@@ -65,7 +50,7 @@ class Sources:
             return None
         release = self._release(target, audit)
         rules = await self._seen(self._rules(target.namespace))
-        whitelist = await self._seen(self._whitelist())
+        whitelist = await self._seen(rule_sources.whitelist(self._cluster, self._environment))
         plain = _images(target, audit)
         known = await self._seen(self._known(plain, rules))
         now = datetime.now(UTC)
@@ -99,17 +84,8 @@ class Sources:
         return Release(name=name, is_fake=True, recorded=name)
 
     async def _rules(self, namespace: str) -> "_Rules":
-        answer = await self._cluster.request("GET", PATH)
-        feed = PolicyFeed(load_defaults(self._environment))
-        feed.replace(msgspec.json.decode(answer, type=_Policies).items)
-        found = await self._cluster.get(object_path("/api/v1/namespaces", namespace), _NAMESPACE)
-        return _Rules(feed.rules, found.metadata.labels if found else None)
-
-    async def _whitelist(self) -> Whitelist:
-        cluster_wide = self._environment.flag("MOORGATE_WHITELIST_CLUSTER_WIDE", default=True)
-        whitelist = Whitelist(cluster_wide=cluster_wide)
-        whitelist.replace(await items(self._cluster))
-        return whitelist
+        policies = await rule_sources.policies(self._cluster, self._environment)
+        return _Rules(policies, await rule_sources.labels(self._cluster, namespace))
 
     async def _known(self, plain: list[ImageStory], rules: "_Rules | None") -> list[ImageStory]:
         """With the rule that judges each image now, and what the buckets have under that rule's key."""
@@ -133,7 +109,7 @@ class _Rules(msgspec.Struct, frozen=True):
     """What judges an image in one namespace."""
 
     policies: Policies
-    labels: dict[str, str] | None
+    labels: Mapping[str, str] | None
     """The namespace's."""
 
     def tenants(self) -> set[str]:
