@@ -79,9 +79,7 @@ async def _measure(gateway: LoneGateway, admissions: int, prefix: str) -> Run:
         await asyncio.sleep(0.05)
     cpu = (_cpu(gateway.process.pid) - before) / admissions * 1000
     times.sort()
-    return Run(
-        admissions / took, times[len(times) // 2] * 1000, times[int(len(times) * 0.99)] * 1000, cpu
-    )
+    return Run(admissions / took, times[len(times) // 2] * 1000, times[int(len(times) * 0.99)] * 1000, cpu)
 
 
 async def _load(gateway: LoneGateway, admissions: int, prefix: str) -> list[float]:
@@ -116,20 +114,24 @@ def _cpu(pid: int) -> float:
 
 def _print(runs: dict[str, list[Run]]) -> None:
     first = next(iter(runs))
-    print(f"{'':8}  {'rate/s':>8}  {'ratio':>20}  {'p50 ms':>7}  {'p99 ms':>7}  {'CPU s per 1,000':>22}")
+    _write(f"{'':8}  {'rate/s':>8}  {'ratio':>20}  {'p50 ms':>7}  {'p99 ms':>7}  {'CPU s per 1,000':>22}")
     for way, found in runs.items():
         ratios = sorted(each.rate / base.rate for each, base in zip(found, runs[first], strict=True))
         cpu = sorted(each.cpu for each in found)
-        print(
+        _write(
             f"{way:8}  {statistics.median(each.rate for each in found):8.0f}"
             f"  {_spread(ratios):>20}  {statistics.median(each.p50 for each in found):7.2f}"
             f"  {statistics.median(each.p99 for each in found):7.2f}  {_spread(cpu):>22}"
         )
 
 
+def _write(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  the command's output
+
+
 def _spread(values: list[float]) -> str:
     """The middle, and between what."""
-    return f"{statistics.median(values):.3f} ({values[0]:.2f}–{values[-1]:.2f})"
+    return f"{statistics.median(values):.3f} ({values[0]:.2f}..{values[-1]:.2f})"
 
 
 if __name__ == "__main__":

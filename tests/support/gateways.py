@@ -81,11 +81,16 @@ class LoneGateway:
             yield session
 
     async def ask(
-        self, session: aiohttp.ClientSession, uid: str, image: str = GOOD, timeout: str = "10s", **request: Any
+        self,
+        session: aiohttp.ClientSession,
+        uid: str,
+        image: str = GOOD,
+        within: str = "10s",
+        **request: Any,
     ) -> dict[str, Any]:
         """What it answers to a new Pod; the record's id is `uid`."""
         body = review(pod(image, name=uid), uid=uid, **request)
-        async with session.post(self.url(timeout), json=body) as answer:
+        async with session.post(self.url(within), json=body) as answer:
             assert answer.status == 200, await answer.text()
             response: dict[str, Any] = (await answer.json())["response"]
             return response
