@@ -40,6 +40,12 @@ def ids(folder: Folder, places: list[Place]) -> list[str]:
     return [each.payload.split(b'"')[3].decode() for each in found if each]
 
 
+def fill(folder: Folder, places: list[Place], size: int) -> None:
+    """Append until it is refused."""
+    while True:
+        places.append(folder.append(record(len(places), size)))
+
+
 def files(path: Path) -> list[str]:
     return sorted(each.name for each in path.iterdir() if each.name != LOCK)
 
@@ -86,8 +92,7 @@ def test_the_bound_is_on_the_bytes_and_ends_when_there_is_room_again(
     folder = Folder(tmp_path, MIB, metrics)
     places: list[Place] = []
     with pytest.raises(FolderFullError):
-        for number in range(1000):
-            places.append(folder.append(record(number, 5000)))
+        fill(folder, places, 5000)
     folder.mark()
     assert sum((tmp_path / name).stat().st_size for name in files(tmp_path)) == folder.size <= MIB
     for place in places[:50]:
@@ -106,7 +111,7 @@ def test_a_second_process_is_told_in_one_line(tmp_path: Path, metrics: GatewayMe
 
 def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, metrics: GatewayMetrics) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadSetting, match="MOORGATE_OUTBOX_DIR: .*file/x cannot be used: Not a directory"):
+    with pytest.raises(BadSetting, match=r"MOORGATE_OUTBOX_DIR: .*file/x cannot be used: Not a directory"):
         Folder(tmp_path / "file" / "x", MIB, metrics)
 
 
@@ -166,26 +171,25 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("NOT TESTED: a full disk needs a mount, and only root may mount")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(  # noqa: S603
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)],  # noqa: S607
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)],
         check=False,
         capture_output=True,
     )
     if mounted.returncode:
         pytest.skip(f"NOT TESTED: a full disk cannot be mounted here: {mounted.stderr.decode()}")
     yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)  # noqa: S603, S607
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_full_disk_refuses_and_leaves_nothing_half(
     small_disk: Path, metrics: GatewayMetrics, registry: CollectorRegistry
 ) -> None:
     folder = Folder(small_disk, MIB, metrics)
-    count = 0
+    places: list[Place] = []
     with pytest.raises(OSError, match="No space left on device"):
-        while True:
-            folder.append(record(count, 3000))
-            count += 1
+        fill(folder, places, 3000)
+    count = len(places)
     assert count > 50
     for _ in range(3):
         with pytest.raises(OSError, match="No space left on device"):
