@@ -138,7 +138,7 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """What is wrong with it: by itself, or because its tenant or bundle isn't there (now)."""
         if self.finding is not None:
             return self.finding
-        if self.asks_nobody:
+        if self.names_nothing:
             return None
         record = tenants(self.spec.tenant)
         if record is None:
@@ -150,10 +150,9 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
     @property
-    def asks_nobody(self) -> bool:
-        """It is in force whatever is known of tenants: nothing is asked, or it names no tenant and no bundle."""
-        spec = self.spec
-        return spec.mode is Mode.OFF or (spec.tenant == DEFAULT_TENANT and not spec.policy_bundle)
+    def names_nothing(self) -> bool:
+        """Neither a tenant nor a bundle: it is in force whatever is known of them, also while nothing is known yet."""
+        return self.spec.tenant == DEFAULT_TENANT and not self.spec.policy_bundle
 
     def covers_namespace(self, labels: Mapping[str, str]) -> bool:
         """Whether its selector matches; a selector that cannot be read matches everything."""

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import cyclopts
 import msgspec
@@ -49,7 +50,7 @@ _LOG_LINE = msgspec.json.Decoder(_LogLine)
 
 @app.command(name="import")
 def import_decisions(
-    file: str = "-",
+    file: Annotated[str, cyclopts.Parameter(allow_leading_hyphen=True)] = "-",
     *,
     where: NatsFlags = NatsFlags(),  # noqa: B008  a value that never changes
     verbose: Flag = False,

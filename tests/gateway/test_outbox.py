@@ -186,7 +186,7 @@ async def test_what_another_process_left_is_published_in_its_order_and_before_th
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [each.id for each in await stored(broker, namespace)] == [f"{namespace}-{n}" for n in range(301)]
-    assert os.listdir(tmp_path) == ["lock"]
+    assert await asyncio.to_thread(os.listdir, tmp_path) == ["lock"]
 
 
 async def test_what_memory_does_not_keep_is_read_back(
