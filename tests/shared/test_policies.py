@@ -307,8 +307,8 @@ def test_while_no_tenant_is_known_a_policy_that_names_none_keeps_its_mode(mode: 
     plain = compile_policy("plain", PolicySpec(mode=mode))
     rule = Policies([plain], DEFAULTS).rule_for({}, "docker.io/library/nginx:1", "nginx:1", lambda _: None)
     assert (rule.policy, rule.mode) == ("plain", mode)
-    for named in ({"tenant": "team-a"}, {"policy_bundle": "strict"}):
-        broken = compile_policy("named", PolicySpec(mode=mode, **named))
+    for named in (PolicySpec(mode=mode, tenant="team-a"), PolicySpec(mode=mode, policy_bundle="strict")):
+        broken = compile_policy("named", named)
         rule = Policies([broken], DEFAULTS).rule_for(
             {}, "docker.io/library/nginx:1", "nginx:1", lambda _: None
         )
