@@ -22,7 +22,7 @@ KNOWN = frozenset(
     NAMESPACE NATS_URL NATS_USER NATS_PASSWORD NATS_CREDS_FILE NATS_CA_FILE NATS_CERT_FILE NATS_KEY_FILE
     NATS_REPLICAS CLUSTER POLICIES_FILE METRICS_LISTEN LOG_LEVEL LOG_FORMAT
     LISTEN TLS_CERT_FILE TLS_KEY_FILE TLS_ISSUER CLIENT_CA_FILE PATH_SECRET ALLOW_ANY_CALLER
-    WHITELIST_CLUSTER_WIDE MAX_WAIT DEADLINE_MARGIN SCAN_RATE OUTBOX_DIR DECISION_DURABILITY ON_UNRECORDED
+    WHITELIST_CLUSTER_WIDE MAX_WAIT DEADLINE_MARGIN SCAN_RATE OUTBOX_DIR OUTBOX_SIZE DECISION_DURABILITY ON_UNRECORDED
     RELEASE_LABELS MODE ON_PENDING ON_ERROR
     ANCHORE_URL ANCHORE_API ANCHORE_USERNAME ANCHORE_PASSWORD ANCHORE_CA_FILE ANCHORE_INSECURE_SKIP_VERIFY
     SCANNER_CONCURRENCY PASS_TTL FAIL_TTL TAG_TTL KNOWN_TTL PENDING_LIMIT ON_UNMAPPED TENANTS_FILE
@@ -36,9 +36,6 @@ KNOWN = frozenset(
 NOT_YET = {
     f"MOORGATE_{name}": default
     for name, default in {
-        "OUTBOX_DIR": "",
-        "DECISION_DURABILITY": "",
-        "ON_UNRECORDED": "",
         "PAGE_LISTEN": "",
         "PAGE_CERT_FILE": "",
         "PAGE_KEY_FILE": "",
@@ -64,6 +61,8 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 100 * 365 * 86400.0
 """Seconds; a time so far from now is still a date."""
 
+_SIZE = re.compile(r"([0-9]{1,15})(|Ki|Mi|Gi)")
+_UNITS = {"": 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 _MAX_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -190,6 +189,15 @@ class Environment:
         if not _NUMBER.fullmatch(value) or int(value) < minimum:
             raise self._bad(name, f"a whole number of at least {minimum}")
         return int(value)
+
+    def size(self, name: str, default: str, *, minimum: int, maximum: int) -> int:
+        """Bytes; written as Kubernetes does (`128Mi`)."""
+        found = _SIZE.fullmatch(self.text(name, default))
+        number = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not minimum <= number <= maximum:
+            mib = 1024**2
+            raise self._bad(name, f"a size such as 128Mi, from {minimum // mib}Mi to {maximum // mib}Mi")
+        return number
 
     def flag(self, name: str, *, default: bool) -> bool:
         """`true` or `false` (also `1`, `0`)."""

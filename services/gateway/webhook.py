@@ -111,7 +111,8 @@ class Webhook:
             action=answer.action.value,
         ).inc()
         if answer.action is Action.REJECTED and answer.response.status:
-            self._metrics.refusals.labels(_REFUSALS[answer.response.status.code].value).inc()
+            reason = Refusal.UNRECORDED if answer.is_unrecorded else _REFUSALS[answer.response.status.code]
+            self._metrics.refusals.labels(reason.value).inc()
 
 
 @web.middleware

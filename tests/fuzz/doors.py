@@ -20,6 +20,7 @@ from services.audit_writer.notifications import alertmanager, slack
 from services.audit_writer.notifications import webhook as notification
 from services.audit_writer.notifications.targets import Kind
 from services.cli import check_text
+from services.gateway.outbox import Outgoing
 from services.gateway.scan_rates import Rate
 from services.gateway.verdict_answers import NoAnswer, VerdictAnswers
 from services.gateway.webhook import MAX_BODY, Webhook
@@ -68,8 +69,9 @@ class _Recorded:
     def __init__(self) -> None:
         self.events: list[AdmissionDecided] = []
 
-    def record(self, event: AdmissionDecided, *_: object) -> None:
-        self.events.append(event)
+    async def record(self, message: Outgoing, *_: object) -> bool:
+        self.events.append(contracts.decode(message.payload, contracts.ADMISSION_DECIDED))
+        return True
 
 
 class Door:

@@ -63,7 +63,7 @@ def failing(image: PodImage | None = None, *reasons: Reason) -> Judged:
 
 
 def event(images: list[Judged], message: str = "because", **request: Any) -> AdmissionDecided:
-    return decided(
+    found, payload = decided(
         admission(pod("nginx"), **request),
         WORKLOAD,
         Release(name="web-0", is_fake=True, recorded="web"),
@@ -72,6 +72,8 @@ def event(images: list[Judged], message: str = "because", **request: Any) -> Adm
         message=message,
         now=START,
     )
+    assert payload == contracts.encode(found) or len(payload) > contracts.MAX_MESSAGE_BYTES
+    return found
 
 
 def test_the_event_says_everything_the_record_needs() -> None:

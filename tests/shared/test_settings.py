@@ -267,7 +267,7 @@ def refusal(read: Callable[[], object]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("name", "value"), [("OUTBOX_DIR", "/outbox"), ("PAGE_LISTEN", ":8444")])
+@pytest.mark.parametrize(("name", "value"), [("PAGE_KEY_FILE", "/key"), ("PAGE_LISTEN", ":8444")])
 def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^MOORGATE_{name} has no effect in this version"):
         Environment({f"MOORGATE_{name}": value})
