@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,83 @@ async def test_two_gateways_on_one_folder_end_with_one_line(
     [line] = [each for each in second.log.read_text().splitlines() if each.startswith("moorgate:")]
     assert line.startswith("moorgate: MOORGATE_OUTBOX_DIR: another process uses ")
     assert gateway.process.is_running
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of one MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: a full disk needs a mount, and only root may mount")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    mounted = subprocess.run(mount, check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"NOT TESTED: a full disk cannot be mounted here: {mounted.stderr.decode()}")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that leaves no room for anything."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+async def test_on_a_full_disk_nats_records_and_without_nats_nobody_is_let_in(
+    tmp_path: Path, nats: NatsServer, small_disk: Path
+) -> None:
+    settings = {"OUTBOX_DIR": str(small_disk / "outbox"), "OUTBOX_SIZE": "1Mi", "ON_UNRECORDED": "deny"}
+    gateway = LoneGateway(tmp_path, nats, **settings)
+    async with gateway.process, gateway.caller() as session:
+        await until(lambda: gateway.metric("moorgate_verdict_mirror_entries"), "verdicts", 30)
+        ids = await answered(gateway, "room", 10)
+        filler = fill(small_disk)
+        ids |= await answered(gateway, "full", 20)
+        assert set(await stored(nats)) >= {each for each in ids if each.startswith("full")}, "when answered"
+        nats.process.kill()
+        try:
+            for image in (GOOD, BAD):
+                refused = await gateway.ask(session, f"nobody-{image[:3]}", image, within="2s")
+                assert not refused["allowed"]
+                assert refused["status"]["code"] == 503
+                assert "cannot record its decision" in refused["status"]["message"]
+            assert await gateway.metric("moorgate_decisions_unrecorded_total") == 2
+            assert await gateway.metric('moorgate_degraded{part="outbox"}') == 1
+            filler.unlink()
+            ids |= await answered(gateway, "again", 20)
+        finally:
+            await nats.start()
+
+        async def is_there() -> bool:
+            return set(await stored(nats)) >= ids
+
+        await until(is_there, "every answered decision in the stream", 60)
+        assert await stored(nats) == Counter(dict.fromkeys(ids, 1)), "and none of a refused answer"
+
+
+async def test_an_answer_that_waits_for_nats_waits_no_longer_than_it_may(
+    tmp_path: Path, nats: NatsServer
+) -> None:
+    gateway = LoneGateway(tmp_path, nats, OUTBOX_DIR=str(tmp_path / "outbox"), DECISION_DURABILITY="ack")
+    async with gateway.process, gateway.caller() as session:
+        await until(lambda: gateway.metric("moorgate_verdict_mirror_entries"), "verdicts", 30)
+        ids = await answered(gateway, "acknowledged", 10)
+        assert set(await stored(nats)) == ids, "when answered"
+        nats.process.pause()
+        try:
+            assert (await gateway.ask(session, "silence", within="3s"))["allowed"]
+        finally:
+            nats.process.resume()
+        assert await gateway.metric("moorgate_decisions_unacknowledged_total") == 1
+
+        async def is_there() -> bool:
+            return set(await stored(nats)) == {*ids, "silence"}
+
+        await until(is_there, "it is published when NATS answers again", 60)
 
 
 @pytest.mark.long
