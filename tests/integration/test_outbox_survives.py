@@ -127,8 +127,8 @@ def fill(disk: Path) -> Path:
 async def test_on_a_full_disk_nats_records_and_without_nats_nobody_is_let_in(
     tmp_path: Path, nats: NatsServer, small_disk: Path
 ) -> None:
-    settings = {"OUTBOX_DIR": str(small_disk / "outbox"), "OUTBOX_SIZE": "1Mi", "ON_UNRECORDED": "deny"}
-    gateway = LoneGateway(tmp_path, nats, **settings)
+    folder = str(small_disk / "outbox")
+    gateway = LoneGateway(tmp_path, nats, OUTBOX_DIR=folder, OUTBOX_SIZE="1Mi", ON_UNRECORDED="deny")
     async with gateway.process, gateway.caller() as session:
         await until(lambda: gateway.metric("moorgate_verdict_mirror_entries"), "verdicts", 30)
         ids = await answered(gateway, "room", 10)
