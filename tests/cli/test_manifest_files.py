@@ -1,9 +1,13 @@
 """Manifests read as a pipeline has them: whatever stands there, what is read is all of it, or one line that says why not."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from deploy.dev.services import ROOT
 from services.cli.manifest import files
 from shared.errors import BadSetting
 
@@ -96,3 +100,28 @@ def test_what_is_not_there_is_one_line(tmp_path: Path) -> None:
             files.read((str(name),), "here")
     with pytest.raises(BadSetting, match="name a file"):
         files.read((), "here")
+
+
+@pytest.mark.parametrize(
+    ("typed", "given", "code", "said"),
+    [
+        (("-", "--namespace", "shop"), POD, 3, "nats is away"),
+        (("--namespace", "shop", "-"), "a: [", 2, "is no YAML"),
+        (("--namespac", "shop", "-"), POD, 2, "unknown option --namespac"),
+    ],
+)
+def test_stdin_is_a_dash(tmp_path: Path, typed: tuple[str, ...], given: str, code: int, said: str) -> None:
+    policies = tmp_path / "policies.yaml"
+    policies.write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "services.cli", "manifest", "check", "--policies", policies, *typed],
+        input=given,
+        text=True,
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "MOORGATE_NATS_URL": "nats://127.0.0.1:1"},
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1

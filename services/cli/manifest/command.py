@@ -23,7 +23,7 @@ app = cyclopts.App(name="manifest", help="Manifests, before they are applied.")
 
 @app.command(name="check")
 def check_manifests(
-    *file: str,
+    *file: Annotated[str, cyclopts.Parameter(allow_leading_hyphen=True)],
     namespace: Annotated[str | None, cyclopts.Parameter(name=["--namespace", "-n"])] = None,
     policies: Path | None = None,
     wait: str = "5m",

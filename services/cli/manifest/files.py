@@ -72,6 +72,8 @@ def read(names: tuple[str, ...], namespace: str) -> Found:
 
 def _paths(names: tuple[str, ...]) -> Iterator[Path]:
     for name in names:
+        if name.startswith("-") and name != STDIN:
+            raise BadSetting(f"unknown option {name}; a file of such a name is ./{name}")
         path = DEVICE if name == STDIN else Path(name)
         if not path.is_dir():
             yield path
