@@ -34,14 +34,14 @@ _NAMES = sorted(KNOWN | {f"{name}_FILE" for name in KNOWN})
 def image(data: bytes) -> None:
     """A reference: normalised once and for all, free of what means something elsewhere, or `BadImage` of one line."""
     text = data.decode(errors="surrogateescape")
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         found = images.parse.__wrapped__(text)
     except BadImage as error:
         check_line(str(error))
         return
     finally:
-        assert time.perf_counter() - started < SLOW
+        assert time.process_time() - started < SLOW
     normal = str(found)
     assert images.parse.__wrapped__(normal) == found
     assert not _FORBIDDEN & set(normal), normal
@@ -56,11 +56,11 @@ def pattern(data: bytes) -> None:
     written, _, sought = data.decode(errors="replace").partition("\0")
     if not written:
         return
-    started = time.perf_counter()
+    started = time.process_time()
     whitelist = Whitelist(cluster_wide=True)
     whitelist.replace([whitelist_item("it", regexp=written[:1024]), whitelist_item("z", regexp="web")])
     found = [item.metadata.name for item in whitelist.covering(_release(sought), "shop", START)]
-    assert time.perf_counter() - started < SLOW
+    assert time.process_time() - started < SLOW
     assert ("z" in found) is (sought == "web")
     assert ("it" in found) is _matches(written[:1024], sought)
 
@@ -81,10 +81,10 @@ def _matches(written: str, sought: str) -> bool:
 def glob(data: bytes) -> None:
     """Globs of whitelist items and ImagePolicies against an image, parted by NUL."""
     written, _, sought = data.decode(errors="replace").partition("\0")
-    started = time.perf_counter()
+    started = time.process_time()
     covers_image(whitelist_item("it", images=(written[:512],)), sought, sought)
     compile_policy("p", PolicySpec(images=(written[:512],))).covers_image(sought, sought)
-    assert time.perf_counter() - started < SLOW
+    assert time.process_time() - started < SLOW
 
 
 def settings(data: bytes) -> None:
@@ -163,7 +163,7 @@ def _file(data: bytes, load: Callable[[Path], object]) -> None:
     if b"/" in data and b"ile" in data:
         data = data.replace(b"/", b"")  # it may name files: only those of its own folder
     path = _written(data)
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.suppress(BadSetting):
         _refused_in_one_line(lambda: load(path))
-    assert time.perf_counter() - started < SLOW
+    assert time.process_time() - started < SLOW
