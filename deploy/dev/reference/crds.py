@@ -20,9 +20,11 @@ What the words mean is in [concepts.md](../concepts.md), how Audits are read in 
 themselves are in [the chart](../../deploy/helm/moorgate/files/crds). `kubectl explain` shows the same texts in a terminal.
 Fields that are not required may be left out."""
 
+_SCOPES = {"Cluster": "cluster-scoped", "Namespaced": "namespaced"}
+
 _BOUNDS = {
     "maxLength": "at most {} characters",
-    "minLength": "at least {} characters",
+    "minLength": "not empty",
     "maxItems": "at most {} entries",
     "maxProperties": "at most {} entries",
     "pattern": "`{}`",
@@ -44,7 +46,7 @@ def _kind(spec: dict[str, Any]) -> str:
     [version] = spec["versions"]
     names, schema = spec["names"], version["schema"]["openAPIV3Schema"]
     about = (
-        f"`apiVersion: {spec['group']}/{version['name']}`, {spec['scope'].lower()}; for kubectl "
+        f"`apiVersion: {spec['group']}/{version['name']}`, {_SCOPES[spec['scope']]}; for kubectl "
         f"{code([names['plural'], *names['shortNames']])}."
     )
     parts = [f"## {names['kind']}", schema["description"], about]

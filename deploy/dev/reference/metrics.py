@@ -6,6 +6,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from deploy.dev.reference.markdown import code, table
+from deploy.dev.services import ROOT
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.gateway.metrics import GatewayMetrics
 from services.scanner.metrics import NotificationMetrics, ScannerMetrics
@@ -16,6 +17,8 @@ SUFFIXES = {"counter": "_total", "info": "_info"}
 
 NAME = re.compile(r"\"(moorgate_[a-z0-9_]+)\"")
 """How a metric is named in the code."""
+
+_PART = re.compile(r"degraded\.labels\(\"(\w+)\"\)")
 
 INTRODUCTION = """\
 # Reference: metrics
@@ -38,6 +41,7 @@ def page() -> str:
     """The page."""
     common = described(_common())
     parts = [INTRODUCTION, _section("Every service", common)]
+    parts.append(f"The parts of `moorgate_degraded`: {code(degraded_parts())}.")
     for title, registry in SERVICES.items():
         own = [each for each in described(registry()) if each.name not in {every.name for every in common}]
         parts.append(_section(title, own))
@@ -64,6 +68,12 @@ def described(registry: CollectorRegistry) -> list[Described]:
                 )
             )
     return found
+
+
+def degraded_parts() -> list[str]:
+    """What the services say that they may work without; a part begins to be told of when it is first so."""
+    files = [file for folder in ("services", "shared") for file in (ROOT / folder).rglob("*.py")]
+    return sorted({part for file in files for part in _PART.findall(file.read_text(encoding="utf-8"))})
 
 
 def _label(name: str, values: list[str]) -> str:
