@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.documents import Block, Reader, blocks
+from tests.support.road import until
 
 PAGE = """\
 1. Type
@@ -92,3 +93,21 @@ async def test_what_takes_a_moment_is_looked_at_again(tmp_path: Path) -> None:
     await Reader(tmp_path).follow(later)
     with pytest.raises(AssertionError, match="never"):
         await Reader(tmp_path).follow(Block("echo a", frozenset({"repeat"}), "never"), seconds=0.5)
+
+
+async def test_what_does_not_end_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
+    forever = Block("echo begun; sleep 600 & echo $! > pid; wait")
+    with pytest.raises(AssertionError, match=r"begun\n\nnot done after 1 s"):
+        await Reader(tmp_path).follow(forever, seconds=1)
+    child = int((tmp_path / "pid").read_text())
+
+    async def is_gone() -> bool:
+        return is_over(child)
+
+    await until(is_gone, "the shell's child is gone")
+
+
+def is_over(process: int) -> bool:
+    """Gone, or dead and not buried."""
+    state = Path(f"/proc/{process}/stat")
+    return not state.exists() or " Z " in state.read_text()

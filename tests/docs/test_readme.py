@@ -14,10 +14,10 @@ import yaml
 from deploy.dev.helm import CHART, helm_command
 from deploy.dev.installed.cluster import InstallationCluster
 from deploy.dev.programs import installed
-from tests.chart.installed import require_root
+from tests.chart.installed import open_installation
 from tests.docs import test_tutorial
 from tests.support.documents import Block, Reader, blocks
-from tests.support.kube import remove_store, require_binaries
+from tests.support.kube import require_binaries
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,19 +74,16 @@ def the_values() -> dict[str, Any]:
 @pytest.mark.timeout(600)
 async def test_the_five_steps_install_it(tmp_path: Path) -> None:
     """Typed by somebody who sits beside the chart; where Anchore is, is the one word that is another's."""
-    require_root()
-    require_binaries()
-    async with InstallationCluster(folder=tmp_path / "cluster") as cluster:
-        reader = the_reader(tmp_path, cluster)
-        values = the_values() | {"anchore": {"url": cluster.anchore_url}}
+    async with open_installation(tmp_path / "cluster", {}) as installation:
+        reader = the_reader(tmp_path, installation.cluster)
+        values = the_values() | {"anchore": {"url": installation.cluster.anchore_url}}
         (reader.folder / "values.yaml").write_text(yaml.safe_dump(values))
         (reader.folder / "anchore-admin-password").write_text("foobar")
         try:
             for name in INSTALLING:
                 await reader.follow(readme()[name], seconds=200)
-        finally:
-            await cluster.node.stop()
-    remove_store(cluster.plane.folder)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{await installation.state()}") from error
 
 
 def the_reader(folder: Path, cluster: InstallationCluster) -> Reader:

@@ -8,6 +8,7 @@ else is shown). In what is shown `…` stands for anything, and spaces for any n
 import asyncio
 import os
 import re
+import signal
 import textwrap
 import time
 from collections.abc import Iterator, Mapping
@@ -110,11 +111,15 @@ class Reader:
             "bash", "-e", "-c", f"{self.first}\n{text}",
             cwd=self.folder, env=self.environment,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
         )  # fmt: skip
+        typed = asyncio.create_task(child.communicate())
         try:
-            output, _ = await asyncio.wait_for(child.communicate(), seconds)
-        except (TimeoutError, asyncio.CancelledError):
-            child.kill()
-            await child.wait()
-            raise
+            output, _ = await asyncio.wait_for(asyncio.shield(typed), seconds)
+        except (TimeoutError, asyncio.CancelledError) as error:
+            os.killpg(child.pid, signal.SIGKILL)  # also what the shell has started
+            output, _ = await typed
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise AssertionError(f"$ {text}\n{output.decode()}\nnot done after {seconds:.0f} s") from error
         return child.returncode or 0, output.decode()
