@@ -60,8 +60,9 @@ control-plane: setup
 helm: setup
 	@$(PYTHON) -m deploy.dev.helm
 
-docs: setup ## Make the reference of the messages from the code: docs/asyncapi.yaml, docs/schemas
+docs: setup ## Make the references from the code: docs/reference, docs/asyncapi.yaml, docs/schemas
 	$(PYTHON) -m deploy.dev.asyncapi
+	$(PYTHON) -m deploy.dev.reference
 
 setup: .venv/.complete
 
