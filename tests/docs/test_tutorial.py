@@ -57,6 +57,7 @@ def stack(folder: Path) -> Iterator[subprocess.Popen[str]]:
 async def test_the_tutorial_comes_out_as_it_says(folder: Path, stack: subprocess.Popen[str]) -> None:
     await is_running(folder, stack)
     await is_quick(folder, SLOW)
+    assert (folder / ".cache" / "dev" / "env").stat().st_mode & 0o077 == 0, "it holds a password"
     start, enter, *rest = blocks(ROOT / "docs" / "tutorial.md")
     assert start.text == STARTED
     assert enter.name == ENTERED

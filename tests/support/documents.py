@@ -91,7 +91,7 @@ class Reader:
     first: str = ""
     """What is typed once and holds on: each block is a shell of its own."""
 
-    async def follow(self, block: Block, *, seconds: float = 120) -> str:
+    async def follow(self, block: Block, *, seconds: float = 200) -> str:
         """Type it; raises `AssertionError` where it ends otherwise, or does not show what the page shows."""
         end = time.monotonic() + seconds
         while True:
