@@ -38,6 +38,7 @@ TEXTS = {
         "DEADLINE_MARGIN": "Kept back from the API server's timeout for the way home.",
         "SCAN_RATE": "How many never-seen references one namespace may have scanned: `50/min`, also `/s` and `/h`.",
         "OUTBOX_DIR": "Where decisions are kept until NATS has acknowledged them.",
+        "OUTBOX_SIZE": "What the outbox may take, in its folder or in memory.",
         "DECISION_DURABILITY": "What an answer waits for: `outbox`, the decision is in the outbox; `ack`, NATS has it.",
         "ON_UNRECORDED": "What is answered where a decision can be recorded nowhere: `answer`, as decided; `deny`.",
         "RELEASE_LABELS": "The labels of a Pod that may name its release; the first it has counts. Give gateways and "

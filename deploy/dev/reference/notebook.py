@@ -58,6 +58,12 @@ class Notebook(Environment):
         self._note(name, Reading(2, ", ".join(["duration", *bounds]), default))
         return super().duration(name, default, minimum=minimum, maximum=maximum)
 
+    def size(self, name: str, default: str, *, minimum: int, maximum: int) -> int:
+        """Bytes, with their bounds."""
+        bounds = f"from {minimum // 1024**2}Mi to {maximum // 1024**2}Mi"
+        self._note(name, Reading(2, f"size, {bounds}", default))
+        return super().size(name, default, minimum=minimum, maximum=maximum)
+
     def integer(self, name: str, default: int, *, minimum: int = 1) -> int:
         """A whole number, with its bound."""
         self._note(name, Reading(2, f"whole number, at least {minimum}", str(default)))
