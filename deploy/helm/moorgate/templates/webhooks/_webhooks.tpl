@@ -18,12 +18,24 @@
 {{- .Values.nats.builtin.enabled | ternary list (splitList "," .Values.nats.url) | compact | toJson -}}
 {{- end }}
 
-{{/* In which namespaces they are, where their addresses are those of Services (`host.namespace.svc`), as a JSON list. */}}
+{{/* Of the receivers of notifications, so far as they are no secret. */}}
+{{- define "moorgate.notifyUrls" -}}
+{{- $urls := list -}}
+{{- range .Values.notify.inline.targets }}{{ $urls = append $urls .url }}{{ end -}}
+{{- $urls | compact | toJson -}}
+{{- end }}
+
+{{/*
+In which namespaces Anchore and NATS are, where their addresses are those of Services (`service.namespace.svc`) or of Pods behind one
+(`pod.service.namespace.svc`), as a JSON list.
+*/}}
 {{- define "moorgate.neighboursNamespaces" -}}
 {{- $names := list -}}
 {{- range concat (include "moorgate.anchoreUrls" . | fromJsonArray) (include "moorgate.natsUrls" . | fromJsonArray) -}}
 {{- $labels := splitList "." (urlParse (trim .)).hostname -}}
-{{- if and (ge (len $labels) 3) (eq (index $labels 2) "svc") }}{{ $names = append $names (index $labels 1) }}{{ end -}}
+{{- range $place := list 1 2 -}}
+{{- if and (gt (len $labels) (add1 $place | int)) (eq (index $labels (add1 $place | int)) "svc") }}{{ $names = append $names (index $labels $place) }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- $names | uniq | toJson -}}
 {{- end }}
