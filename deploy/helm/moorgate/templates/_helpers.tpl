@@ -106,6 +106,27 @@ capabilities:
 {{- end -}}
 {{- end }}
 
+{{/*
+How many Pods a Deployment has: dict of root, component and values. With an autoscaler as many as there are: an apply that gives no
+number takes away the one of the apply before, and Kubernetes reads none as 1. Without a cluster to ask there is none to give.
+*/}}
+{{- define "moorgate.replicas" -}}
+{{- $name := printf "%s-%s" (include "moorgate.fullname" .root) .component -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $scaling := .values.autoscaling -}}
+{{- if not $scaling.enabled -}}
+{{ .values.replicas }}
+{{- else -}}
+{{- with lookup "apps/v1" "Deployment" $namespace $name -}}
+{{- if lookup "autoscaling/v2" "HorizontalPodAutoscaler" $namespace $name -}}
+{{ int .spec.replicas }}
+{{- else -}}
+{{ max $scaling.minReplicas .spec.replicas }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Where a component's Pods run: dict of root, component, values. Apart from one another, where nothing else is said. */}}
 {{- define "moorgate.scheduling" -}}
 {{- $labels := include "moorgate.selectorLabels" . -}}

@@ -40,6 +40,21 @@ In which namespaces Anchore and NATS are, where their addresses are those of Ser
 {{- $names | uniq | toJson -}}
 {{- end }}
 
+{{/*
+One gate looks at the whole cluster; two would each hold up the other's Pods. Asked of the cluster, where there is one. What is
+registered by hand, without the chart, is of no release.
+*/}}
+{{- define "moorgate.refuseASecond" -}}
+{{- range (lookup "admissionregistration.k8s.io/v1" "ValidatingWebhookConfiguration" "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $namespace := dig "clientConfig" "service" "namespace" $.Release.Namespace (first .webhooks | default dict) -}}
+{{- $release := get $labels "app.kubernetes.io/instance" -}}
+{{- if and $release (eq (get $labels "app.kubernetes.io/part-of") "moorgate") (or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace)) }}
+{{- fail (printf "one release serves the whole cluster, and %s in the namespace %s has registered its gateways already (%s): upgrade or uninstall that one; where it is gone, kubectl delete validatingwebhookconfiguration %s" $release $namespace .metadata.name .metadata.name) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "moorgate.namespaceSelector" -}}
 {{- $more := .Values.webhooks.namespaceSelector }}
 {{- with $more.matchLabels -}}
