@@ -22,6 +22,11 @@ CA, OTHER_CA = "Zmlyc3Q=", "c2Vjb25k"
 GUARDS = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
 OPT_OUT, OPT_IN, KEPT = "moorgate.test/unchecked", "moorgate.test/team", "moorgate.test/env"
 STAGE = "moorgate.test/stage"
+BY_NAME = "kubernetes.io/metadata.name"
+"""The API server puts it on every namespace."""
+
+GONE = {"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "00000000-0000-4000-8000-000000000000"}
+"""An owner that is not there: whoever has no other is collected."""
 
 
 def rendered(name: str, **values: Any) -> list[dict[str, Any]]:
@@ -35,7 +40,7 @@ def rendered(name: str, **values: Any) -> list[dict[str, Any]]:
                     {"key": OPT_OUT, "operator": "DoesNotExist"},
                     {"key": OPT_IN, "operator": "Exists"},
                     {"key": STAGE, "operator": "NotIn", "values": ["dev"]},
-                    {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [f"{name}-lab"]},
+                    {"key": BY_NAME, "operator": "NotIn", "values": [f"{name}-lab"]},
                 ]
             },
         },
@@ -97,6 +102,11 @@ class Guarded:
             await self.admin.create(each)
             self.made.append(f"{each['kind']}/{each['metadata']['name']}")
 
+    async def orphan(self, user: str, target: str) -> Answer:
+        """Have the garbage collector remove it: give it an owner that is not there. Tried only."""
+        patch = json.dumps({"metadata": {"ownerReferences": [GONE]}})
+        return await self.as_(user, "patch", target, "--dry-run=server", "--type=merge", "--patch", patch)
+
     async def patch(self, user: str, name: str, *operations: dict[str, Any]) -> Answer:
         """A JSON patch of a webhook configuration, tried only."""
         patch = str(list(operations)).replace("'", '"')
@@ -118,7 +128,7 @@ RIGHTS = [
     {
         "apiGroups": ["rbac.authorization.k8s.io"],
         "resources": ["clusterroles"],
-        "verbs": ["get", "list", "delete", "deletecollection"],
+        "verbs": ["get", "list", "delete", "deletecollection", "update", "patch"],
     },
     {
         "apiGroups": ["security.banzaicloud.com"],
@@ -170,7 +180,7 @@ def guarded(control_plane: ControlPlane) -> Iterator[Guarded]:
 
 
 async def _set_up(guarded: Guarded) -> None:
-    more = {"namespaces": {"enabled": True, "labels": [KEPT]}}
+    more = {"namespaces": {"enabled": True, "labels": [KEPT, BY_NAME]}}
     await guarded.install(people(guarded))
     await guarded.install([guarded.configuration("pods"), guarded.configuration("workloads")])
     await guarded.install(rendered(guarded.name, guards=more))
@@ -382,7 +392,7 @@ async def test_a_subresource_is_no_way_around(guarded: Guarded, watched: str) ->
 async def test_the_owner_of_the_registration_is_kept(guarded: Guarded) -> None:
     owner, other = f"{guarded.name}-webhooks", f"{guarded.name}-other"
     for name in (owner, other):
-        await guarded.admin.ok("create", "clusterrole", name, "--verb=get", "--resource=pods")
+        await guarded.admin.ok("create", "clusterrole", name, "--verb=get", "--resource=namespaces")
         guarded.made.append(f"clusterrole/{name}")
     away = ("delete", "clusterrole", owner, "--dry-run=server")
     refused(await guarded.as_(guarded.somebody, *away), "go with it")
@@ -391,6 +401,14 @@ async def test_the_owner_of_the_registration_is_kept(guarded: Guarded) -> None:
     refused(await guarded.as_(guarded.somebody, "delete", "--raw", selected), "go with it")
     granted(await guarded.as_(guarded.chief, *away))
     granted(await guarded.as_(guarded.somebody, "delete", "clusterrole", other, "--dry-run=server"))
+    for user, name, is_free in (
+        (guarded.somebody, owner, False),
+        (guarded.chief, owner, True),
+        (guarded.somebody, other, True),
+    ):
+        answer = await guarded.orphan(user, f"clusterrole/{name}")
+        granted(answer) if is_free else refused(answer, "go with it")
+    granted(await guarded.as_(guarded.somebody, "label", f"clusterrole/{owner}", "harmless=true"))
 
 
 @pytest.mark.parametrize(
@@ -434,9 +452,13 @@ async def test_what_lets_in_wants_a_right_of_its_own(guarded: Guarded, kind: str
     refused(await guarded.as_(guarded.somebody, *change), "`approve`")
     granted(await guarded.as_(guarded.chief, *change))
     granted(await guarded.as_(guarded.somebody, "label", f"{kind}/{name}", "harmless=true"))
-    away = ("delete", f"{kind}/{name}", "--dry-run=server")
-    answer = await guarded.as_(guarded.somebody, *away)
-    granted(answer) if kind == "whitelistitem" else refused(answer, "`approve`")
+    ways = [
+        await guarded.as_(guarded.somebody, "delete", f"{kind}/{name}", "--dry-run=server"),
+        await guarded.orphan(guarded.somebody, f"{kind}/{name}"),
+    ]
+    for answer in ways:
+        granted(answer) if kind == "whitelistitem" else refused(answer, "`approve`")
+    granted(await guarded.orphan(guarded.chief, f"{kind}/{name}"))
 
 
 async def test_conditions_of_a_policy_are_the_gateways(guarded: Guarded) -> None:

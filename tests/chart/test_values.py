@@ -195,7 +195,7 @@ def test_the_schema_is_closed_wherever_it_names_keys() -> None:
             if "properties" in node and node.get("additionalProperties") is not False:
                 yield path
             for key, value in node.items():
-                if key != "if":  # a question about some keys, no shape
+                if key not in ("if", "then", "else"):  # about some keys of a shape, no shape
                     yield from open_ones(value, f"{path}/{key}")
 
     assert list(open_ones(SCHEMA, "")) == []
@@ -247,7 +247,28 @@ def test_the_original_charts_values_are_refused_by_name(values: Json) -> None:
             "notify: {inline: {targets: [{name: a, type: slack, url: 'https://hooks.example'}]}}",
             "/notify/inline",
         ),
+        (
+            "notify: {inline: {targets: [{name: a, type: webhook, url: 'https://u:p@x/hook'}]}}",
+            "/notify/inline",
+        ),
         ("fullnameOverride: a.b", "/fullnameOverride"),
+        ("commonLabels: {security.banzaicloud.com/inject-ca: other}", "/commonLabels"),
+        ("networkPolicy: {natsClients: [{podSelector: {matchlabels: {a: b}}}]}", "'matchlabels' not allowed"),
+        (
+            "webhooks: {namespaceSelector: {matchExpressions: [{key: env, operator: NotIn}]}}",
+            "/webhooks/namespaceSelector",
+        ),
+        (
+            "webhooks: {namespaceSelector: {matchExpressions: [{key: env, operator: Exists, values: [a]}]}}",
+            "/webhooks/namespaceSelector",
+        ),
+        (
+            'webhooks: {namespaceSelector: {matchLabels: {"it\'s": a}}}',
+            "/webhooks/namespaceSelector/matchLabels",
+        ),
+        ('guards: {namespaces: {labels: ["it\'s"]}}', "/guards/namespaces/labels"),
+        ("nats: {builtin: {persistence: {storageClass: 'a b'}}}", "/nats/builtin/persistence/storageClass"),
+        ("gateway: {outbox: {storageClass: '-'}}", "/gateway/outbox/storageClass"),
     ],
 )
 def test_what_is_mistyped_is_refused_and_named(values: str, fault: str) -> None:

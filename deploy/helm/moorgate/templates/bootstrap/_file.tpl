@@ -68,7 +68,7 @@ notifications:
   secret:
     secretName: {{ .Values.bootstrap.anchore.adminSecret | quote }}
     defaultMode: 0440
-    items: [{key: {{ .Values.bootstrap.anchore.adminKey }}, path: password}]
+    items: [{key: {{ .Values.bootstrap.anchore.adminKey | quote }}, path: password}]
 {{- if or .Values.anchore.ca.secret .Values.anchore.ca.configMap }}
 - name: anchore-ca
   projected:
@@ -79,7 +79,7 @@ notifications:
   secret:
     secretName: {{ .Values.scanner.notifications.secret | quote }}
     defaultMode: 0440
-    items: [{key: {{ .Values.scanner.notifications.secretKey }}, path: secret}]
+    items: [{key: {{ .Values.scanner.notifications.secretKey | quote }}, path: secret}]
 {{- end }}
 {{- end }}
 {{- end }}

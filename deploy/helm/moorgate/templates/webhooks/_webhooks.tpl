@@ -18,14 +18,41 @@
 {{- .Values.nats.builtin.enabled | ternary list (splitList "," .Values.nats.url) | compact | toJson -}}
 {{- end }}
 
-{{/* In which namespaces they are, where their addresses are those of Services (`host.namespace.svc`), as a JSON list. */}}
+{{/* Of the receivers of notifications, so far as they are no secret. */}}
+{{- define "moorgate.notifyUrls" -}}
+{{- $urls := list -}}
+{{- range .Values.notify.inline.targets }}{{ $urls = append $urls .url }}{{ end -}}
+{{- $urls | compact | toJson -}}
+{{- end }}
+
+{{/*
+In which namespaces Anchore and NATS are, where their addresses are those of Services (`service.namespace.svc`) or of Pods behind one
+(`pod.service.namespace.svc`), as a JSON list.
+*/}}
 {{- define "moorgate.neighboursNamespaces" -}}
 {{- $names := list -}}
 {{- range concat (include "moorgate.anchoreUrls" . | fromJsonArray) (include "moorgate.natsUrls" . | fromJsonArray) -}}
 {{- $labels := splitList "." (urlParse (trim .)).hostname -}}
-{{- if and (ge (len $labels) 3) (eq (index $labels 2) "svc") }}{{ $names = append $names (index $labels 1) }}{{ end -}}
+{{- range $place := list 1 2 -}}
+{{- if and (gt (len $labels) (add1 $place | int)) (eq (index $labels (add1 $place | int)) "svc") }}{{ $names = append $names (index $labels $place) }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- $names | uniq | toJson -}}
+{{- end }}
+
+{{/*
+One gate looks at the whole cluster; two would each hold up the other's Pods. Asked of the cluster, where there is one. What is
+registered by hand, without the chart, is of no release.
+*/}}
+{{- define "moorgate.refuseASecond" -}}
+{{- range (lookup "admissionregistration.k8s.io/v1" "ValidatingWebhookConfiguration" "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $namespace := dig "clientConfig" "service" "namespace" $.Release.Namespace (first .webhooks | default dict) -}}
+{{- $release := get $labels "app.kubernetes.io/instance" -}}
+{{- if and $release (eq (get $labels "app.kubernetes.io/part-of") "moorgate") (or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace)) }}
+{{- fail (printf "one release serves the whole cluster, and %s in the namespace %s has registered its gateways already (%s): upgrade or uninstall that one; where it is gone, kubectl delete validatingwebhookconfiguration %s" $release $namespace .metadata.name .metadata.name) }}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "moorgate.namespaceSelector" -}}
