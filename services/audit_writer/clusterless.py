@@ -14,10 +14,9 @@ from services.audit_writer.folds import Folds
 from services.audit_writer.lines import AuditLines, OwnersByClaim
 from services.audit_writer.recorder import Recorder
 from services.audit_writer.sights import Sight, is_counted
-from services.audit_writer.summary import is_complete
 from shared import logs
 from shared.consumer import Delivery
-from shared.contracts import Action, AdmissionDecided, Outcome
+from shared.contracts import Action, AdmissionDecided
 from shared.crds import Audit
 from shared.errors import Retryable
 from shared.verdict_store import VerdictMirror
@@ -30,8 +29,6 @@ MAX_PUT_OFF = 10_000
 
 FORGOTTEN = timedelta(seconds=3 * LONGEST_WAIT)
 """After so long one that was put off is not ours any more."""
-
-_OPEN = frozenset({Outcome.PENDING.value, Outcome.ERROR.value})
 
 
 class CompletingRecorder:
@@ -74,10 +71,8 @@ class CompletingRecorder:
         shown = audit.status.decision
         if (shown.at, shown.id) != (decision.decided_at, decision.id):
             return False
-        is_awaited = not is_complete(audit) and any(
-            each.bundle and each.verdict in _OPEN for each in audit.spec.images
-        )
-        return is_awaited and completions.is_asked_for(audit, now) and self._has_room(now)
+        is_awaited = completions.is_open(audit) and completions.is_asked_for(audit, now)
+        return is_awaited and self._has_room(now)
 
     def _has_room(self, now: datetime) -> bool:
         """Without those that another replica has got meanwhile, or the stream has dropped."""
