@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test chaos mutation lint format docs images chart helm setup control-plane clean
+.PHONY: help demo dev test chaos fuzz mutation lint format docs supply-chain licences sbom images chart helm setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,9 @@ test: setup lint control-plane helm ## Lint, types, import contracts and all tes
 chaos: setup control-plane ## Faults under load, and what they cost (FAULT="nats-killed partition" for some; as root, with libfaketime)
 	@$(PYTHON) -m tests.chaos $(FAULT) $(CHAOS_FLAGS)
 
+fuzz: setup ## Bad input, guided by coverage (DURATION= seconds in all, TARGET= one of them)
+	$(PYTHON) -m tests.fuzz --seconds $(or $(DURATION),600) $(TARGET)
+
 mutation: setup ## Mutants of the pure modules against their tests (about five minutes)
 	$(PYTHON) -m tests.mutation
 
@@ -37,6 +40,15 @@ lint: setup ## ruff, mypy, import-linter
 format: setup ## Format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+supply-chain: setup ## Known weaknesses of what the image holds (where PyPI's service or OSV can be asked)
+	@$(PYTHON) -m deploy.dev.supply_chain audit
+
+licences: setup ## Write docs/licences.md: what the image holds, and under which licence
+	@$(PYTHON) -m deploy.dev.supply_chain licences
+
+sbom: setup ## A bill of materials of the image (CycloneDX) in dist/sbom.cdx.json
+	@$(PYTHON) -m deploy.dev.supply_chain sbom
 
 images: setup ## The container images, by docker or podman (BASE=… to build on a base of your own)
 	@BASE='$(BASE)' $(PYTHON) -m deploy.dev.images
@@ -51,8 +63,9 @@ control-plane: setup
 helm: setup
 	@$(PYTHON) -m deploy.dev.helm
 
-docs: setup ## Make the reference of the messages from the code: docs/asyncapi.yaml, docs/schemas
+docs: setup ## Make the references from the code: docs/reference, docs/asyncapi.yaml, docs/schemas
 	$(PYTHON) -m deploy.dev.asyncapi
+	$(PYTHON) -m deploy.dev.reference
 
 setup: .venv/.complete
 

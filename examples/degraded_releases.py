@@ -10,6 +10,7 @@ goes on where it stopped, and any number of its processes share the work. An eve
 
 import argparse
 import asyncio
+import collections
 import json
 import os
 import ssl
@@ -20,6 +21,9 @@ import nats
 import nats.errors
 
 STREAM = "MOORGATE_EVENTS"
+
+REMEMBERED = 10_000
+"""Events, so that one that comes twice is printed once."""
 
 
 async def main() -> int:
@@ -40,7 +44,7 @@ async def main() -> int:
     )
     # Other tools have an account of their own; JetStream is reached from there by its domain.
     events = await client.jetstream(domain="MOORGATE").pull_subscribe_bind(consumer=user, stream=STREAM)
-    seen: set[str] = set()
+    seen: collections.OrderedDict[str, None] = collections.OrderedDict()
     printed = 0
     while not count or printed < count:
         try:
@@ -51,7 +55,9 @@ async def main() -> int:
         if message.subject == "moorgate.v1.event.verdict.fail" and event_id not in seen:
             print(line(json.loads(message.data)), flush=True)
             printed += 1
-            seen.add(event_id)
+            seen[event_id] = None
+            if len(seen) > REMEMBERED:
+                seen.popitem(last=False)
         await message.ack()
     await client.close()
     return 0

@@ -42,17 +42,17 @@ def images_in(value: object) -> set[str]:
         return set()
     found = {image for each in value.values() for image in images_in(each)}
     for kind in ("containers", "initContainers", "ephemeralContainers"):
-        for container in value.get(kind) or []:
-            if isinstance(container, dict) and isinstance(container.get("image"), str):
-                found.add(container["image"])
-    for volume in value.get("volumes") or []:
-        if (
-            isinstance(volume, dict)
-            and isinstance(volume.get("image"), dict)
-            and volume["image"].get("reference")
-        ):
-            found.add(volume["image"]["reference"])
+        found |= {each["image"] for each in dicts(value.get(kind)) if isinstance(each.get("image"), str)}
+    for volume in dicts(value.get("volumes")):
+        image = volume.get("image")
+        if isinstance(image, dict) and isinstance(image.get("reference"), str):
+            found.add(image["reference"])
     return found
+
+
+def dicts(value: object) -> list[dict[str, Any]]:
+    """Those of a list: a manifest may be anything."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 async def verdict(client: Client, subject: str, question: dict[str, Any], deadline: float) -> tuple[str, str]:
@@ -149,7 +149,8 @@ async def main() -> int:
         print(f"gitops-gate: no answer from Moorgate: {why}", file=sys.stderr)
         return 2
     for image, (outcome, text) in zip(images, verdicts, strict=True):
-        print(f"{outcome:8}{image}  {text}".rstrip())
+        # Strangers' texts in a pipeline's log, where a line of its own could be a command.
+        print(ascii(f"{outcome:8}{image}  {text}".rstrip())[1:-1])
     outcomes = {outcome for outcome, _ in verdicts}
     if "fail" in outcomes:
         return 1

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from shared.errors import MoorgateError, Refused, Unavailable
+from shared.redaction import Redaction, basic_token
 from shared.settings import Secret
 
 CALL_TIMEOUT = 30.0
@@ -126,18 +127,38 @@ class AnchoreHttp:
         """`session` is made by `open_session` with the same settings."""
         self._session = session
         self._root = settings.root
+        password = settings.password.reveal()
+        token = basic_token(settings.username, password)
+        self._secrets = (token, password)
+        self._in_errors, self._in_answers = Redaction(self._secrets), Redaction((token,))
 
     async def request(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: object = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: object = None,
+        hide: Secret | None = None,
     ) -> Reply:
-        """One request. Raises `Unavailable` (no answer, or one that says so) and `TooLarge`."""
+        """One request. Raises `Unavailable` (no answer, or one that says so) and `TooLarge`.
+
+        What is said of a request that failed holds neither our password nor `hide`, which stands in the body, though
+        the server, or what stands before it, may have sent them back.
+        """
+        hidden = Redaction((*self._secrets, hide.reveal())) if hide else self._in_errors
         try:
             async with self._session.request(
                 method, self._root + path, params=query, json=body, allow_redirects=False
             ) as response:
                 reply = Reply(status=response.status, body=await _bounded(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unavailable("anchore", f"{method} {path}: {type(error).__name__} {error}") from error
+            said = hidden.of_text(f"{type(error).__name__} {error}")
+            # Without its cause: that quotes what came, too.
+            raise Unavailable("anchore", f"{method} {path}: {said[:MAX_TEXT]}") from None
+        # Of an answer that is one only the token is looked for: a short password may stand in any finding.
+        hiding = self._in_answers if reply.is_ok else hidden
+        reply = Reply(status=reply.status, body=hiding.of_bytes(reply.body))
         if reply.status in _AWAY:
             delay = _retry_after(response.headers.get("Retry-After", ""), datetime.now(UTC))
             message = f"{method} {path}: HTTP {reply.status} {reply.error.text}".strip()

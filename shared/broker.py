@@ -15,8 +15,10 @@ import contextlib
 import re
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -48,6 +50,9 @@ DRAIN_TIMEOUT = 5.0
 CANCEL_AGAIN = 0.5
 """Seconds before a connection attempt that goes on although it was cancelled is cancelled again."""
 
+KEPT_REFUSALS = 32
+"""Permissions that were missing, remembered for whoever asks why an answer does not come."""
+
 _INBOX_NAME = re.compile(r"[A-Za-z0-9_-]+")
 """What a user may be called to have inboxes of its own: one token of a subject."""
 
@@ -74,6 +79,7 @@ class BrokerSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise BadSetting(
                 "MOORGATE_NATS_CERT_FILE and MOORGATE_NATS_KEY_FILE belong together: set both or none"
             )
+        _check_files(paths)
         url = environment.text("MOORGATE_NATS_URL", "nats://127.0.0.1:4222")
         if not _is_usable(url):
             raise BadSetting("MOORGATE_NATS_URL must be nats://host:port, or several of one kind with commas")
@@ -105,6 +111,8 @@ class Broker:
         self._log = logs.logger("broker")
         self._connected = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
+        self.refusals: deque[str] = deque(maxlen=KEPT_REFUSALS)
+        """What NATS did not let us do, as it said it, the latest first."""
         self._last_error, self._last_error_at = "", 0.0
         self.jetstream: JetStreamContext = self.client.jetstream(timeout=PUBLISH_TIMEOUT)
 
@@ -201,9 +209,19 @@ class Broker:
             options |= {"user": settings.user, "password": settings.password.reveal()}
         if settings.creds_file:
             options["user_credentials"] = settings.creds_file
-        if settings.ca_file or settings.cert_file:
-            options["tls"] = _tls(settings)
-        await self.client.connect(**options)
+        while True:
+            try:
+                if settings.ca_file or settings.cert_file:
+                    options["tls"] = _tls(settings)
+                await self.client.connect(**options)
+                break
+            except (
+                nats.errors.Error,
+                OSError,
+                ValueError,
+            ) as error:  # files that are being exchanged, for instance
+                await self._note_error(error)
+                await asyncio.sleep(RECONNECT_WAIT)
         server = self.client.connected_url  # it may hold a password
         self._log.info("nats_connected", server=f"{server.hostname}:{server.port}" if server else "")
         self._metrics.degraded.labels("nats").set(0)
@@ -213,6 +231,7 @@ class Broker:
         text, now = str(error) or type(error).__name__, asyncio.get_running_loop().time()
         is_refused = "permissions violation" in text.lower()
         if is_refused:
+            self.refusals.appendleft(text)
             self._metrics.nats_permission_errors.inc()
         if text != self._last_error or now - self._last_error_at >= SAME_ERROR:
             if is_refused:
@@ -264,6 +283,34 @@ async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetr
 def new_trace() -> str:
     """A traceparent of our own, for what no traced request started."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def shown_url(url: str) -> str:
+    """The addresses without the user and password that they may hold."""
+    return ",".join(each.rpartition("@")[2] for each in url.split(","))
+
+
+def _check_files(paths: Mapping[str, Path | None]) -> None:
+    """What is no certificate, key or credentials is said at once, not when NATS is first connected to."""
+    ca, cert, key, creds = (paths[name] for name in ("ca_file", "cert_file", "key_file", "creds_file"))
+    try:
+        if ca:
+            ssl.create_default_context(cafile=str(ca))
+    except (ssl.SSLError, OSError) as error:
+        raise BadSetting(
+            f"MOORGATE_NATS_CA_FILE: {ca} holds no certificate in PEM that can be used"
+        ) from error
+    try:
+        if cert:
+            ssl.create_default_context().load_cert_chain(str(cert), str(key))
+    except (ssl.SSLError, OSError) as error:
+        raise BadSetting(
+            f"MOORGATE_NATS_CERT_FILE and MOORGATE_NATS_KEY_FILE: {cert} and {key} are no pair in PEM"
+        ) from error
+    if creds and b"BEGIN NATS USER JWT" not in creds.read_bytes():
+        raise BadSetting(
+            f"MOORGATE_NATS_CREDS_FILE: {creds} is no credentials file, as `nsc generate creds` writes it"
+        )
 
 
 def _is_usable(url: str) -> bool:

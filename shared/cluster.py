@@ -10,12 +10,15 @@ Answers become errors by what they mean: `Unavailable` (no answer, 429, 5xx, wit
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
+import yaml
 
 from shared.errors import BadSetting, Conflict, Refused, Unavailable
 
@@ -43,7 +46,21 @@ JSON = "application/json"
 
 _NOT_FOUND, _CONFLICT, _TOO_MANY, _UNAUTHORIZED, _SERVER_ERROR, _ERROR = 404, 409, 429, 401, 500, 400
 
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.:]{0,251}[a-z0-9])?", re.ASCII)
+"""A DNS subdomain, and the colons that names of RBAC may have."""
+
 T = TypeVar("T")
+
+
+def object_path(collection: str, name: str) -> str:
+    """Where one object of a collection is. Raises `BadSetting` for what can be no name.
+
+    An empty name, or a dot, would be the collection: a DELETE of it takes everything.
+    Source: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+    """
+    if not _NAME.fullmatch(name):
+        raise BadSetting(f"{name!a} is no name of an object: it has 1 to 253 characters of a-z, 0-9, - and .")
+    return f"{collection}/{quote(name, safe='')}"
 
 
 class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
@@ -168,10 +185,9 @@ async def open_cluster(context: str | None = None) -> AsyncIterator[Cluster]:
     """
     from kubernetes_asyncio import config  # noqa: PLC0415  only where there is a cluster
     from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
-    from kubernetes_asyncio.config import ConfigException  # noqa: PLC0415
 
     configuration = Configuration()
-    try:
+    with _said_of_kubeconfig():
         given = os.environ.get("KUBECONFIG")  # the library reads it once, when it is imported
         if given or (Path.home() / ".kube" / "config").exists():
             await config.load_kube_config(
@@ -182,8 +198,6 @@ async def open_cluster(context: str | None = None) -> AsyncIterator[Cluster]:
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # untyped there
         cluster = Cluster(configuration)
-    except (ConfigException, OSError) as error:
-        raise BadSetting(f"no cluster: {error}; set KUBECONFIG or run inside one") from error
     try:
         yield cluster
     finally:
@@ -194,17 +208,33 @@ async def open_cluster(context: str | None = None) -> AsyncIterator[Cluster]:
 def current_namespace(context: str | None = None) -> str:
     """Where who names no namespace looks: that of the kubeconfig's context, or of this Pod. Raises `BadSetting`."""
     from kubernetes_asyncio import config  # noqa: PLC0415  only where there is a cluster
-    from kubernetes_asyncio.config import ConfigException  # noqa: PLC0415
 
     given = os.environ.get("KUBECONFIG")
-    try:
+    with _said_of_kubeconfig():
         if given or (Path.home() / ".kube" / "config").exists():
             contexts, active = config.list_kube_config_contexts(given)
             chosen = next((each for each in contexts if each["name"] == context), None) if context else active
             return str(((chosen or {}).get("context") or {}).get("namespace") or "default")
         return POD_NAMESPACE.read_text(encoding="utf-8").strip() if POD_NAMESPACE.exists() else "default"
+
+
+@contextlib.contextmanager
+def _said_of_kubeconfig() -> Iterator[None]:
+    """One line for whatever is wrong with a kubeconfig. Raises `BadSetting`.
+
+    The library takes it apart without a look at its shape; the file holds credentials, so its text is not shown.
+    """
+    from kubernetes_asyncio.config import ConfigException  # noqa: PLC0415  only where there is a cluster
+
+    try:
+        yield
     except (ConfigException, OSError) as error:
         raise BadSetting(f"no cluster: {error}; set KUBECONFIG or run inside one") from error
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        where = os.environ.get("KUBECONFIG") or "~/.kube/config"
+        raise BadSetting(
+            f"no cluster: {where} is no kubeconfig ({type(error).__name__}); see kubectl config view"
+        ) from None
 
 
 def _check(response: aiohttp.ClientResponse, answer: bytes, what: str) -> None:

@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TextIO
 
 import structlog
-from structlog.typing import FilteringBoundLogger, Processor
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 bind = structlog.contextvars.bound_contextvars
 
@@ -45,6 +45,7 @@ def set_up(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> Non
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            _show_unprintable,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -56,6 +57,19 @@ def set_up(level: LogLevel, form: LogFormat, stream: TextIO = sys.stderr) -> Non
     )
     hide_requests()
     logging.getLogger("asyncio").addFilter(_is_news)
+
+
+def _show_unprintable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What users and neighbours wrote is shown as what it is: no terminal takes a part of it for a command."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(each if each.isprintable() else _shown(each, name) for each in value)
+    return event
+
+
+def _shown(character: str, name: str) -> str:
+    """The lines of a traceback stay lines: JSON writes them as such, and a person reads them."""
+    return "\n" if (character, name) == ("\n", "exception") else character.encode("unicode_escape").decode()
 
 
 def hide_requests() -> None:

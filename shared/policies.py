@@ -33,13 +33,17 @@ class OnError(StrEnum):
     ALLOW = "allow"
 
 
+DEFAULT_TENANT = "default"
+"""The tenant of whoever names none."""
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """How one image is judged."""
 
     mode: Mode
     on_pending: OnPending
     on_error: OnError
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     bundle_id: str | None = None
     """None: whatever bundle is active for the tenant."""
     incumbent_grace: float = 0.0
@@ -105,7 +109,7 @@ class PolicySpec(_Wire, frozen=True, kw_only=True):
     """Globs on the normalised reference or on what the Pod writes; empty: every image."""
     mode: Mode = Mode.ENFORCE
     policy_bundle: str = ""
-    tenant: str = "default"
+    tenant: str = DEFAULT_TENANT
     on_pending: OnPending = OnPending.RETRY
     on_error: OnError = OnError.DENY
     incumbent_grace: str = ""
@@ -134,6 +138,8 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """What is wrong with it: by itself, or because its tenant or bundle isn't there (now)."""
         if self.finding is not None:
             return self.finding
+        if self.names_nothing:
+            return None
         record = tenants(self.spec.tenant)
         if record is None:
             return Finding(Problem.UNKNOWN_TENANT, f"no scanner serves tenant {self.spec.tenant!r}")
@@ -142,6 +148,11 @@ class CompiledPolicy(msgspec.Struct, frozen=True, kw_only=True):
             message = f"tenant {self.spec.tenant!r} has no policy bundle {bundle!r}"
             return Finding(Problem.UNKNOWN_BUNDLE, message)
         return None
+
+    @property
+    def names_nothing(self) -> bool:
+        """Neither a tenant nor a bundle: it is in force whatever is known of them, also while nothing is known yet."""
+        return self.spec.tenant == DEFAULT_TENANT and not self.spec.policy_bundle
 
     def covers_namespace(self, labels: Mapping[str, str]) -> bool:
         """Whether its selector matches; a selector that cannot be read matches everything."""

@@ -14,6 +14,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.settings import Listen
 
+IDLE_TIMEOUT = 330.0
+"""Seconds a connection may wait for its next request: Prometheus keeps its own for 300. aiohttp's own limit is an hour."""
+
 
 class Readiness:
     """What is still missing before traffic may come; each part reports by name."""
@@ -60,7 +63,7 @@ async def serve_probes(
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_TIMEOUT)
     await runner.setup()
     try:
         site = web.TCPSite(runner, listen.host, listen.port)

@@ -22,7 +22,7 @@ KNOWN = frozenset(
     NAMESPACE NATS_URL NATS_USER NATS_PASSWORD NATS_CREDS_FILE NATS_CA_FILE NATS_CERT_FILE NATS_KEY_FILE
     NATS_REPLICAS CLUSTER POLICIES_FILE METRICS_LISTEN LOG_LEVEL LOG_FORMAT
     LISTEN TLS_CERT_FILE TLS_KEY_FILE TLS_ISSUER CLIENT_CA_FILE PATH_SECRET ALLOW_ANY_CALLER
-    WHITELIST_CLUSTER_WIDE MAX_WAIT DEADLINE_MARGIN SCAN_RATE OUTBOX_DIR DECISION_DURABILITY ON_UNRECORDED
+    WHITELIST_CLUSTER_WIDE MAX_WAIT DEADLINE_MARGIN SCAN_RATE OUTBOX_DIR OUTBOX_SIZE DECISION_DURABILITY ON_UNRECORDED
     RELEASE_LABELS MODE ON_PENDING ON_ERROR
     ANCHORE_URL ANCHORE_API ANCHORE_USERNAME ANCHORE_PASSWORD ANCHORE_CA_FILE ANCHORE_INSECURE_SKIP_VERIFY
     SCANNER_CONCURRENCY PASS_TTL FAIL_TTL TAG_TTL KNOWN_TTL PENDING_LIMIT ON_UNMAPPED TENANTS_FILE
@@ -36,9 +36,6 @@ KNOWN = frozenset(
 NOT_YET = {
     f"MOORGATE_{name}": default
     for name, default in {
-        "OUTBOX_DIR": "",
-        "DECISION_DURABILITY": "",
-        "ON_UNRECORDED": "",
         "PAGE_LISTEN": "",
         "PAGE_CERT_FILE": "",
         "PAGE_KEY_FILE": "",
@@ -61,6 +58,11 @@ Source: https://kubernetes.io/docs/concepts/services-networking/service/#environ
 _DURATION = re.compile(r"(?:\d+(?:\.\d*)?(?:ms|s|m|h))+", re.ASCII)
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?)(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds; a time so far from now is still a date."""
+
+_SIZE = re.compile(r"([0-9]{1,15})(|Ki|Mi|Gi)")
+_UNITS = {"": 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 _MAX_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -108,12 +110,18 @@ class Listen(msgspec.Struct, frozen=True):
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration written as in Go (`90s`, `1h30m`, `250ms`; a bare `0` too). Raises `ValueError`."""
+    """Seconds of a duration written as in Go (`90s`, `1h30m`, `250ms`; a bare `0` too), at most 100 years.
+
+    Raises `ValueError`.
+    """
     if text == "0":
         return 0.0
     if not _DURATION.fullmatch(text):
         raise ValueError(text)
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    if seconds > _LONGEST:
+        raise ValueError(text)
+    return seconds
 
 
 class Environment:
@@ -124,6 +132,8 @@ class Environment:
         for name in variables:
             if name.startswith("MOORGATE_") and not _is_known(name):
                 raise BadSetting(f"{name} is no setting of Moorgate: remove it or correct its name")
+            if name in KNOWN and not _is_text(variables[name]):
+                raise BadSetting(f"{name} is not UTF-8 text")
             if name in NOT_YET and variables[name] not in ("", NOT_YET[name]):
                 raise BadSetting(f"{name} has no effect in this version: remove it")
         self.cluster = self.choice("MOORGATE_CLUSTER", ClusterUse, ClusterUse.AUTO)
@@ -180,6 +190,15 @@ class Environment:
             raise self._bad(name, f"a whole number of at least {minimum}")
         return int(value)
 
+    def size(self, name: str, default: str, *, minimum: int, maximum: int) -> int:
+        """Bytes; written as Kubernetes does (`128Mi`)."""
+        found = _SIZE.fullmatch(self.text(name, default))
+        number = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not minimum <= number <= maximum:
+            mib = 1024**2
+            raise self._bad(name, f"a size such as 128Mi, from {minimum // mib}Mi to {maximum // mib}Mi")
+        return number
+
     def flag(self, name: str, *, default: bool) -> bool:
         """`true` or `false` (also `1`, `0`)."""
         value = self.text(name, str(default)).lower()
@@ -224,6 +243,15 @@ class Environment:
 
     def _bad(self, name: str, expected: str) -> BadSetting:
         return BadSetting(f"{name} is {self._variables.get(name)!r}: it must be {expected}")
+
+
+def _is_text(value: str) -> bool:
+    """False for what Python makes of an environment's bytes that are no UTF-8: nothing could be sent of it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_known(name: str) -> bool:

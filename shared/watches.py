@@ -29,11 +29,16 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises; a proxy's page or a torn line must not end the watch, nor the process with it."""
 
 
+class _Versioned(Protocol):
+    @property
+    def resource_version(self) -> str | None: ...
+
+
 class Watched(Protocol):
     """An object of a followed kind."""
 
     @property
-    def metadata(self) -> ObjectMeta: ...  # noqa: D102
+    def metadata(self) -> _Versioned: ...  # noqa: D102
 
 
 W = TypeVar("W", bound=Watched)
@@ -55,13 +60,17 @@ class Feed(Protocol[W]):
 class Watch(Generic[W]):
     """One kind, one feed."""
 
-    def __init__(self, cluster: Cluster, path: str, kind: type[W], feed: Feed[W]) -> None:
+    def __init__(
+        self, cluster: Cluster, path: str, kind: type[W], feed: Feed[W], *, selector: str = ""
+    ) -> None:
+        """`selector`: only objects with these labels; one that loses them is gone."""
         self.ready = asyncio.Event()
         """Set once the feed has had a whole list."""
         self._cluster = cluster
         self._path = path
         self._kind = kind
         self._feed = feed
+        self._selected = {"labelSelector": selector} if selector else {}
         self._item = msgspec.json.Decoder(kind)
         self._page = msgspec.json.Decoder(_Page)
         self._event = msgspec.json.Decoder(_Event)
@@ -90,7 +99,7 @@ class Watch(Generic[W]):
     async def _list(self) -> str:
         """Everything, in pages; gives the version to watch from."""
         items: list[W] = []
-        query = {"limit": str(PAGE)}
+        query = {"limit": str(PAGE), **self._selected}
         while True:
             page = self._page.decode(await self._cluster.request("GET", self._path, query=query))
             items += self._readable(page.items)
@@ -108,6 +117,7 @@ class Watch(Generic[W]):
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
+            **self._selected,
         }
         async for line in self._cluster.watch(self._path, query):
             event = self._event.decode(line)
@@ -126,7 +136,7 @@ class Watch(Generic[W]):
                 self._feed.remove(item)
             else:
                 self._feed.put(item)
-            return item.metadata.resource_version
+            return item.metadata.resource_version or ""
         return ""
 
     def _readable(self, raws: list[msgspec.Raw]) -> Iterator[W]:

@@ -4,6 +4,8 @@ The second of two keys would silently take the first one's place. A fault is tol
 YAML library's own errors repeats the line at fault, which may hold a password.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,34 @@ class GivenTwice(yaml.MarkedYAMLError):
     """A key is there twice."""
 
 
+def document(text: str, loader: type[yaml.SafeLoader | yaml.BaseLoader] = Loader) -> Any:
+    """What stands in the text. Raises `yaml.YAMLError` and nothing else, whatever stands there."""
+    with _faults():
+        return yaml.load(text, loader)  # noqa: S506  SafeLoaders and less
+
+
 def documents(setting: str, path: Path) -> list[Any]:
     """All documents of the file, empty ones as None. Raises `BadSetting` with the line to show."""
     try:
-        return list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=Loader))
+        text = path.read_text(encoding="utf-8")
+        with _faults():
+            return list(yaml.load_all(text, Loader=Loader))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise BadSetting(f"{setting}: cannot read {path}: {reason}") from error
     except GivenTwice as error:
         raise BadSetting(f"{setting}: {path} has a key twice{where(error)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise BadSetting(f"{setting}: {path} is no YAML{where(error)}") from None
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """The library falls over values that do not fit their tag (`!!bool maybe`), in ways of its own."""
+    try:
+        yield
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise yaml.YAMLError(type(error).__name__) from error
 
 
 def where(error: Exception) -> str:

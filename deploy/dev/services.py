@@ -98,7 +98,8 @@ class Services:
         extra = {"MOORGATE_METRICS_LISTEN": f"127.0.0.1:{port}"}
         if service == "gateway":
             webhook = self.ports[f"{name}/webhook"] = free_port()
-            extra |= {"MOORGATE_LISTEN": f"127.0.0.1:{webhook}"}
+            outbox = self.folder / f"{name}.outbox"
+            extra |= {"MOORGATE_LISTEN": f"127.0.0.1:{webhook}", "MOORGATE_OUTBOX_DIR": str(outbox)}
         process = Process(
             name=name,
             argv=[sys.executable, "-m", f"services.{service}"],

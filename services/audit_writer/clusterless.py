@@ -5,7 +5,8 @@ not acknowledged but put off, again and again for a day: the stream is its memor
 writes the record anew and completes it. Of the decisions in one Audit only the one that it shows is put off.
 """
 
-from datetime import UTC, datetime
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
 
 from services.audit_writer import completions
 from services.audit_writer.flips import revised
@@ -13,9 +14,9 @@ from services.audit_writer.folds import Folds
 from services.audit_writer.lines import AuditLines, OwnersByClaim
 from services.audit_writer.recorder import Recorder
 from services.audit_writer.sights import Sight, is_counted
-from services.audit_writer.summary import is_complete
+from shared import logs
 from shared.consumer import Delivery
-from shared.contracts import Action, AdmissionDecided, Outcome
+from shared.contracts import Action, AdmissionDecided
 from shared.crds import Audit
 from shared.errors import Retryable
 from shared.verdict_store import VerdictMirror
@@ -26,7 +27,8 @@ FIRST_LOOK, LONGEST_WAIT = 1.0, 60.0
 MAX_PUT_OFF = 10_000
 """Decisions put off at once: half of what the durable bears, which delivers nothing more beyond that."""
 
-_OPEN = frozenset({Outcome.PENDING.value, Outcome.ERROR.value})
+FORGOTTEN = timedelta(seconds=3 * LONGEST_WAIT)
+"""After so long one that was put off is not ours any more."""
 
 
 class CompletingRecorder:
@@ -45,12 +47,14 @@ class CompletingRecorder:
         self._lines = lines
         self._owners = owners
         self._mirror = mirror
-        self._put_off: set[str] = set()
+        self._log = logs.logger("clusterless")
+        self._put_off: OrderedDict[str, datetime] = OrderedDict()
+        """When each was put off last, the longest ago first."""
 
     async def record(self, decision: AdmissionDecided, delivery: Delivery) -> None:
         """As `Recorder.record`; raises `Retryable` also while a verdict is missing."""
         await self._recorder.record(decision, delivery)
-        self._put_off.discard(decision.id)
+        self._put_off.pop(decision.id, None)
         if decision.action is not Action.ALLOWED:
             return
         name = (await self._owners.standing(decision)).name
@@ -58,7 +62,7 @@ class CompletingRecorder:
         await self._folds.change(decision.namespace, name, lambda audit: self._completed(audit, now))
         stored = await self._lines.audit(decision.namespace, name)
         if stored and stored.audit and self._is_put_off(decision, stored.audit, now):
-            self._put_off.add(decision.id)
+            self._put_off[decision.id] = now
             age = (now - decision.decided_at).total_seconds()
             raise Retryable("a verdict is still to come", delay=min(max(age / 2, FIRST_LOOK), LONGEST_WAIT))
 
@@ -67,10 +71,17 @@ class CompletingRecorder:
         shown = audit.status.decision
         if (shown.at, shown.id) != (decision.decided_at, decision.id):
             return False
-        is_awaited = not is_complete(audit) and any(
-            each.bundle and each.verdict in _OPEN for each in audit.spec.images
-        )
-        return is_awaited and completions.is_asked_for(audit, now) and len(self._put_off) < MAX_PUT_OFF
+        is_awaited = completions.is_open(audit) and completions.is_asked_for(audit, now)
+        return is_awaited and self._has_room(now)
+
+    def _has_room(self, now: datetime) -> bool:
+        """Without those that another replica has got meanwhile, or the stream has dropped."""
+        while self._put_off and now - next(iter(self._put_off.values())) > FORGOTTEN:
+            self._put_off.popitem(last=False)
+        if len(self._put_off) < MAX_PUT_OFF:
+            return True
+        self._log.warning("records_stay_incomplete", put_off=len(self._put_off))
+        return False
 
     def _completed(self, audit: Audit, now: datetime) -> Audit | None:
         sights: dict[str, Sight] = {}

@@ -30,25 +30,42 @@ def awaited(audit: Audit, tenants: Tenants) -> dict[str, Judgement]:
     return {image: judgement for image, judgement in found.items() if judgement}
 
 
+def is_open(audit: Audit) -> bool:
+    """Whether a verdict may complete the record some day; of what is no reference none ever will."""
+    return not is_complete(audit) and any(
+        image.tenant and image.verdict in _OPEN and _is_reference(image.image) for image in audit.spec.images
+    )
+
+
 def is_asked_for(audit: Audit, now: datetime) -> bool:
     """Whether the missing verdicts are still worth a scan."""
     return now < audit.status.decision.at + PATIENCE
 
 
 def _judgement(image: AuditImage, tenants: Tenants) -> Judgement | None:
-    """By what the decision was to be taken; None: nobody knows, or the image is no reference."""
+    """By what the decision was to be taken; None: nobody knows yet, or the image is no reference.
+
+    A decision that no bundle was known for is about the tenant's active one: it was taken before there was any.
+    """
     record = tenants(image.tenant) if image.tenant else None
-    if record is None or not image.bundle:
+    bundle_id = image.bundle or (record.active_bundle_id if record else None)
+    if record is None or not bundle_id:
         return None
-    try:
-        reference = str(images.parse(image.image))
-    except BadImage:
+    if not _is_reference(image.image):
         return None
     return Judgement(
         tenant=image.tenant,
-        bundle_id=image.bundle,
-        bundle_hash=record.bundles.get(image.bundle),
-        reference=reference,
+        bundle_id=bundle_id,
+        bundle_hash=record.bundles.get(bundle_id),
+        reference=str(images.parse(image.image)),
         mode=Mode.AUDIT,
         policy=image.policy or None,
     )
+
+
+def _is_reference(image: str) -> bool:
+    try:
+        images.parse(image)
+    except BadImage:
+        return False
+    return True

@@ -88,6 +88,15 @@ def is_outdated(audit: Audit, sights: Sights) -> bool:
     return bool(flips_of(audit, sights)) or revised(audit, sights, {}, audit.status.last_seen) is not None
 
 
+def would_flip(audit: Audit, sights: Sights) -> bool:
+    """Whether a verdict that completes the record may be a flip, if what was let in runs."""
+    return _was_let_in(audit) and any(
+        sight.result is Result.FAIL and image.verdict not in JUDGED and not image.whitelist_item
+        for image in audit.spec.images
+        if (sight := sights.get(image.image))
+    )
+
+
 def _is_flip(audit: Audit, image: AuditImage, sight: Sight) -> bool:
     if not sight.is_running or image.whitelist_item or sight.whitelist_item:
         return False
@@ -96,8 +105,12 @@ def _is_flip(audit: Audit, image: AuditImage, sight: Sight) -> bool:
         return is_told_to_fail if sight.result is Result.PASS else _was_overtaken(audit, sight)
     if image.verdict in JUDGED:
         return True
-    was_let_in = audit.spec.action == "allowed" and state_by_decision(audit) is not AuditState.OBSERVED
-    return sight.result is Result.FAIL and sight.judgement.mode is Mode.ENFORCE and was_let_in
+    is_enforced = sight.judgement.mode is Mode.ENFORCE
+    return sight.result is Result.FAIL and is_enforced and _was_let_in(audit)
+
+
+def _was_let_in(audit: Audit) -> bool:
+    return audit.spec.action == "allowed" and state_by_decision(audit) is not AuditState.OBSERVED
 
 
 def _was_overtaken(audit: Audit, sight: Sight) -> bool:

@@ -7,6 +7,7 @@ asked for proves nothing. There is no standing watch: a page at a time, in small
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -32,6 +33,9 @@ LIVES = 3
 
 WRITES = 16
 """Entries written at a time."""
+
+SOONEST = 60.0
+"""Seconds between two inventories at least, whoever wants one sooner: each reads every Pod there is."""
 
 AFTER_ERROR = 15.0
 """Seconds until the next inventory when one was interrupted."""
@@ -77,6 +81,7 @@ class Inventory:
         self._metrics = metrics
         self._interval = interval
         self._release_labels = release_labels
+        self._hurried = asyncio.Event()
         self._log = logs.logger("inventory")
         metrics.inventory_interval.set(interval)
 
@@ -84,9 +89,14 @@ class Inventory:
         """Take inventories until cancelled; then nothing is known to run. The work of the Lease's holder."""
         try:
             while True:
-                await asyncio.sleep(await self._take_one())
+                self._hurried.clear()
+                await self._pause(await self._take_one())
         finally:
             self._running.replace(None)
+
+    def hurry(self) -> None:
+        """Somebody waits for what has begun to run since: take the next one as soon as may be."""
+        self._hurried.set()
 
     async def take(self) -> int:
         """One inventory; gives how many digests run. Raises `Unavailable`, `Refused`."""
@@ -112,6 +122,12 @@ class Inventory:
             pause = min(pause, AFTER_ERROR)
             self._log.warning("inventory_interrupted", error=str(error), again_in=pause)
         return pause
+
+    async def _pause(self, seconds: float) -> None:
+        least = min(seconds, SOONEST)
+        await asyncio.sleep(least)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds - least)
 
     async def _keep(self, digests: dict[tuple[str, str], tuple[str, ...]]) -> None:
         now = datetime.now(UTC)

@@ -23,7 +23,7 @@ from services.audit_writer.running import Running
 from shared import image_policies
 from shared.broker import Broker
 from shared.cluster import Cluster
-from shared.crds import WHITELIST_PATH, WhiteListItem
+from shared.crds import COMPLETE_LABEL, WHITELIST_PATH, Audit, WhiteListItem, audits_path
 from shared.image_policies import ImagePolicy, PolicyFeed
 from shared.verdict_store import VerdictMirror
 from shared.watches import Watch
@@ -80,6 +80,10 @@ class Leader:
             events=Events(api_server, rate, config.source),
             broker=broker,
             metrics=metrics,
+            hurry=inventory.hurry,
+        )
+        self._incomplete = Watch(
+            api_server, audits_path(), Audit, self._reviews, selector=f"{COMPLETE_LABEL}=false"
         )
 
     async def run(self) -> None:
@@ -93,5 +97,5 @@ class Leader:
                 duties.create_task(copy.run())
             for copy in copies:
                 await copy.ready.wait()
-            for duty in (self._outlook, self._rescans, self._reviews, self._overview):
+            for duty in (self._outlook, self._rescans, self._reviews, self._incomplete, self._overview):
                 duties.create_task(duty.run())

@@ -9,7 +9,7 @@ import asyncio
 import sys
 import uuid
 from collections import OrderedDict
-from typing import TextIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -32,10 +32,11 @@ _NO_CLUSTER = Doubt("NoCluster", "nobody could read the controller that the Pod 
 class AuditLines:
     """The store of Audits, and the writer of lines."""
 
-    def __init__(self, stream: TextIO = sys.stdout, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, stream: BinaryIO | None = None, max_bytes: int = MAX_BYTES) -> None:
+        """`stream`: stdout, unless a test has another."""
         self.broken = asyncio.Event()
         """Set when nobody reads any more, or the disk is full: nothing can be recorded by this process."""
-        self._stream = stream
+        self._stream = stream or sys.stdout.buffer
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
@@ -53,16 +54,18 @@ class AuditLines:
 
     async def create(self, audit: Audit) -> StoredAudit:
         """Raises `Conflict` where it is remembered by now, `Unavailable`: nothing can be written."""
-        if (audit.metadata.namespace, audit.metadata.name) in self._kept:
-            raise Conflict("it is there already")
-        return await self._write(audit, str(uuid.uuid4()))
+        async with self._turn:
+            if (audit.metadata.namespace, audit.metadata.name) in self._kept:
+                raise Conflict("it is there already")
+            return await self._write(audit, str(uuid.uuid4()))
 
     async def apply(self, audit: Audit) -> StoredAudit:
         """Write the Audit whose uid and resourceVersion it carries; else `Conflict`. Raises `Unavailable`."""
-        stored = await self.audit(audit.metadata.namespace, audit.metadata.name)
-        if stored is None or stored.metadata.resource_version != audit.metadata.resource_version:
-            raise Conflict("somebody was faster")
-        return await self._write(audit, audit.metadata.uid)
+        async with self._turn:
+            stored = await self.audit(audit.metadata.namespace, audit.metadata.name)
+            if stored is None or stored.metadata.resource_version != audit.metadata.resource_version:
+                raise Conflict("somebody was faster")
+            return await self._write(audit, audit.metadata.uid)
 
     async def answers(self) -> bool:
         """Whether lines can be written."""
@@ -75,23 +78,21 @@ class AuditLines:
 
     async def _write(self, audit: Audit, uid: str | None) -> StoredAudit:
         plain = msgspec.structs.replace(audit.metadata, uid=None, resource_version=None)
-        line = _ENCODER.encode(msgspec.structs.replace(audit, metadata=plain)).decode()
-        async with self._turn:
-            try:
-                await asyncio.to_thread(
-                    self._print, line
-                )  # a pipe that nobody empties must not stop the loop
-            except (OSError, ValueError) as error:
-                self.broken.set()
-                raise Unavailable("stdout", str(error)) from error
+        line = _ENCODER.encode(msgspec.structs.replace(audit, metadata=plain))
+        try:
+            await asyncio.to_thread(self._print, line)  # a pipe that nobody empties must not stop the loop
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            self.broken.set()
+            raise Unavailable("stdout", str(error)) from error
         self._version += 1
         metadata = msgspec.structs.replace(audit.metadata, uid=uid, resource_version=str(self._version))
         written = msgspec.structs.replace(audit, metadata=metadata)
         self._keep(written)
         return StoredAudit(metadata, written)
 
-    def _print(self, line: str) -> None:
-        self._stream.write(f"{line}\n")
+    def _print(self, line: bytes) -> None:
+        """As UTF-8, which JSON is, whatever the terminal's encoding."""
+        self._stream.write(line + b"\n")
         self._stream.flush()
 
     def _keep(self, audit: Audit) -> None:

@@ -8,7 +8,7 @@ whitelist and the verdicts are looked up at the moment they are asked for.
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from services.audit_writer import completions
 from services.audit_writer.judgements import NOTHING, Judgement, Judgements, WorkloadId, judge
@@ -20,6 +20,9 @@ from shared.image_policies import PolicyFeed
 from shared.releases import Release
 from shared.verdict_store import VerdictMirror
 from shared.whitelist import Whitelist, covers_image
+
+UNDER_WAY = timedelta(seconds=10)
+"""From a decision until an inventory sees its Pod: it is stored after the last webhook has answered."""
 
 SETTLE = 0.2
 """Seconds in which changes are taken together: each makes all judgements anew."""
@@ -81,6 +84,13 @@ class Outlook:
         """Namespace and release of a workload that runs."""
         workload = self.workload(*where)
         return (workload.namespace, workload.release) if workload else None
+
+    def may_run_unseen(self, audit: Audit) -> bool:
+        """Whether what was decided may have begun to run since the last inventory."""
+        snapshot = self._running.snapshot
+        if self.workload(audit.metadata.namespace, audit.metadata.name):
+            return False
+        return snapshot is None or snapshot.taken_at < audit.status.decision.at + UNDER_WAY
 
     def sights(self, audit: Audit) -> dict[str, Sight]:
         """What is to be seen of the Audit's images, by image as written; nothing where no verdict counts."""

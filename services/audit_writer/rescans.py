@@ -28,6 +28,9 @@ RATE = 20.0
 ASK_AGAIN = timedelta(minutes=5)
 """After a request that nothing came of: an error state's longest life."""
 
+ADMISSIONS_TURN = timedelta(seconds=5)
+"""After a decision without a verdict, until its image is looked at: the gateway has asked for a scan as a rule."""
+
 AWAY = timedelta(minutes=1)
 """Until a key is looked at again whose Anchore, or tenant, is away: nobody would take the request."""
 
@@ -58,7 +61,7 @@ class Rescans:
         self._interval = interval
         self._metrics = metrics
         self._now = now
-        self._awaited: Mapping[str, Judgement] = {}
+        self._awaited: dict[str, Judgement] = {}
         self._wanted: dict[str, Judgement] = {}
         self._planned: dict[str, datetime] = {}
         self._agenda: list[tuple[datetime, int, str]] = []
@@ -71,6 +74,16 @@ class Rescans:
         """These are asked for too until there is a verdict, though they do not run: by key."""
         self._awaited = dict(awaited)
         self._plan()
+
+    def await_also(self, awaited: Mapping[str, Judgement]) -> None:
+        """These too, of decisions that were taken just now."""
+        self._awaited |= awaited
+        at = self._now() + ADMISSIONS_TURN
+        for key, judgement in awaited.items():
+            if key not in self._wanted:
+                self._wanted[key] = judgement
+                self._put(key, at)
+        self._changed.set()
 
     async def run(self) -> None:
         """Ask until cancelled. The work of the Lease's holder."""

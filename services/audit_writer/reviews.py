@@ -1,22 +1,24 @@
-"""The leader compares Audits with verdicts: all after each inventory, those concerned when a verdict changes.
+"""The leader compares Audits with verdicts: all after each inventory, one when it lacks a verdict or that changes.
 
 For each release with something to do: read its Audits → what flips → the event, once → Kubernetes Events → the
 Audits. In this order, so that whoever dies in between is repeated by the next leader with the same ids: the stream
 takes an id once in ten minutes, and later an Audit that bears it says that it was published. What fails is tried
 again, by itself and by the next inventory.
+
+A fail that completes a record is a flip if the image was let in to run. Where it began to run since the last inventory
+the record waits for the next one, which is then taken soon.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
-from services.audit_writer import completions
+from services.audit_writer.awaiting import Awaiting
 from services.audit_writer.cluster import AuditCluster, NamespaceGone
 from services.audit_writer.events import Events
-from services.audit_writer.flips import Sights, flips_of, is_outdated, revised
+from services.audit_writer.flips import Sights, flips_of, is_outdated, revised, would_flip
 from services.audit_writer.folds import Folds
 from services.audit_writer.judgements import Judgement, WorkloadId
 from services.audit_writer.metrics import AuditWriterMetrics
@@ -57,7 +59,9 @@ class Reviews:
         events: Events,
         broker: Broker,
         metrics: AuditWriterMetrics,
+        hurry: Callable[[], None],
     ) -> None:
+        """`hurry`: asks for an inventory soon."""
         self._outlook = outlook
         self._rescans = rescans
         self._cluster = cluster
@@ -65,9 +69,12 @@ class Reviews:
         self._events = events
         self._broker = broker
         self._metrics = metrics
+        self._hurry = hurry
+        self._fresh: dict[WorkloadId, Audit] = {}
+        """Recorded without a verdict, and not looked at yet."""
         self._urgent: dict[Group, None] = {}
         self._later: dict[Group, None] = {}
-        self._waiting: dict[str, set[WorkloadId]] = {}
+        self._awaiting = Awaiting(outlook.mirror.tenant)
         self._seen: dict[str, object] = {}
         self._is_review_due = True
         self._wake = asyncio.Event()
@@ -85,11 +92,29 @@ class Reviews:
                 if self._is_review_due:
                     self._is_review_due = False
                     await self._review_all()
+                self._look_at_fresh()
                 await self._work_off()
             except MoorgateError as error:
                 self._log.warning("review_interrupted", error=str(error), again_in=RETRY)
                 self._is_review_due = True
                 self._again()
+
+    # What `Watch` tells of the Audits without a verdict.
+
+    def replace(self, items: list[Audit]) -> None:
+        """These are all there are."""
+        for each in items:
+            self.put(each)
+
+    def put(self, item: Audit) -> None:
+        """This one was written, or changed."""
+        self._fresh[_where(item)] = item
+        self._wake.set()
+
+    def remove(self, item: Audit) -> None:
+        """This one is complete, or gone."""
+        self._fresh.pop(_where(item), None)
+        self._awaiting.drop(item)
 
     def _note_change(self) -> None:
         self._is_review_due = True
@@ -117,31 +142,38 @@ class Reviews:
         running = self._outlook.judgements.keys.get(key)
         releases = {self._outlook.release_of(each) for each in running.workloads} if running else set()
         groups = [Group(each[0], release=each[1]) for each in sorted(filter(None, releases))]
-        return groups + [Group(each[0], audit=each[1]) for each in sorted(self._waiting.get(key, ()))]
+        return groups + [Group(each[0], audit=each[1]) for each in self._awaiting.of(key)]
 
     async def _review_all(self) -> None:
         """Read every Audit, a page at a time, and note where there is something to do. Raises like the cluster."""
-        waiting: dict[str, set[WorkloadId]] = defaultdict(set)
+        awaiting = Awaiting(self._outlook.mirror.tenant)
         asked: dict[str, Judgement] = {}
         now = datetime.now(UTC)
         async for audit in self._cluster.all():
-            where = (audit.metadata.namespace, audit.metadata.name)
-            if self._outlook.workload(*where) is None:
-                for judgement in completions.awaited(audit, self._outlook.mirror.tenant).values():
-                    waiting[judgement.key].add(where)
-                    if completions.is_asked_for(audit, now):
-                        asked[judgement.key] = judgement
+            if self._outlook.workload(*_where(audit)) is None:
+                asked |= awaiting.add(audit, now)
             self._note_outdated(audit)
-        self._waiting = waiting
+        self._awaiting = awaiting
         known = self._outlook.judgements.keys
-        self._seen = {key: said for key, said in self._seen.items() if key in known or key in waiting}
+        self._seen = {key: said for key, said in self._seen.items() if key in known or key in awaiting}
         self._rescans.await_verdicts(asked)
+
+    def _look_at_fresh(self) -> None:
+        """Await the verdicts that these lack; one may be there by now."""
+        now, asked = datetime.now(UTC), dict[str, Judgement]()
+        fresh, self._fresh = self._fresh, {}
+        for where, audit in fresh.items():
+            if self._outlook.workload(*where) is None:
+                asked |= self._awaiting.add(audit, now)
+            self._note_outdated(audit)
+        if asked:
+            self._rescans.await_also(asked)
 
     def _note_outdated(self, audit: Audit) -> None:
         sights = self._outlook.sights(audit)
         if not sights or not is_outdated(audit, sights):
             return
-        where = (audit.metadata.namespace, audit.metadata.name)
+        where = _where(audit)
         release = self._outlook.release_of(where)
         group = Group(release[0], release=release[1]) if release else Group(where[0], audit=where[1])
         queue = self._urgent if flips_of(audit, sights) else self._later
@@ -151,7 +183,7 @@ class Reviews:
         """Flips first; what fails comes back later."""
         while batch := self._take():
             await asyncio.gather(*(self._try(group) for group in batch))
-            if self._is_review_due and not self._urgent:
+            if (self._is_review_due or self._fresh) and not self._urgent:
                 return
 
     def _take(self) -> list[Group]:
@@ -184,6 +216,9 @@ class Reviews:
         """Tell of the group's flips, then write its Audits. Raises `MoorgateError`."""
         audits = await self._read(group)
         sights = {_where(audit): self._outlook.sights(audit) for audit in audits}
+        if any(self._is_for_inventory(audit, sights[_where(audit)]) for audit in audits):
+            self._hurry()
+            return
         flips = {_where(audit): flips_of(audit, sights[_where(audit)]) for audit in audits}
         ids: dict[FlipKey, str] = {}
         for flip in {each.key: each for some in flips.values() for each in some}.values():
@@ -194,6 +229,10 @@ class Reviews:
             await self._write_events(where, some, ids)
         for audit in audits:
             await self._write(_where(audit), sights[_where(audit)], ids)
+
+    def _is_for_inventory(self, audit: Audit, sights: Sights) -> bool:
+        """Whether the record must not be completed before it is known whether that is a flip."""
+        return self._outlook.may_run_unseen(audit) and would_flip(audit, sights)
 
     async def _read(self, group: Group) -> list[Audit]:
         names = [each.audit for each in self._outlook.release(group.namespace, group.release)]

@@ -14,7 +14,7 @@ import cyclopts
 from prometheus_client import CollectorRegistry
 
 from shared import lifecycle, logs, streams
-from shared.broker import BrokerSettings, open_broker
+from shared.broker import BrokerSettings, open_broker, shown_url
 from shared.errors import BadSetting, MoorgateError
 from shared.logs import LogFormat, LogLevel
 from shared.metrics import CommonMetrics
@@ -33,6 +33,8 @@ app.command("services.cli.bootstrap.command:command", name="bootstrap")
 app.command("services.cli.check:command", name="check")
 app.command("services.cli.dead:app", name="dead")
 app.command("services.cli.explain:command", name="explain")
+app.command("services.cli.outbox:app", name="outbox")
+app.command("services.cli.manifest.command:app", name="manifest")
 app.command("services.cli.secrets:app", name="secrets")
 app.command("services.cli.status:command", name="status")
 app.command("services.cli.webhooks:app", name="webhooks")
@@ -87,7 +89,9 @@ def streams_apply() -> int:
     try:
         names = asyncio.run(_apply(settings, replicas))
     except TimeoutError:
-        return _failed(f"NATS does not answer at {settings.url}: start it, or correct MOORGATE_NATS_URL")
+        return _failed(
+            f"NATS does not answer at {shown_url(settings.url)}: start it, or correct MOORGATE_NATS_URL"
+        )
     except MoorgateError as error:
         return _failed(str(error))
     for name in names:

@@ -82,6 +82,7 @@ async def follow(
     follower = _Follower(cluster, selection, seen, version)
     is_away = False
     while True:
+        began = asyncio.get_running_loop().time()
         try:
             async for change in follower.changes():
                 is_away = False
@@ -94,7 +95,10 @@ async def follow(
             if not is_away:
                 say(f"{error}; waiting for it")
             is_away, follower.version = True, ""
-            await asyncio.sleep(AGAIN)
+        if asyncio.get_running_loop().time() - began < AGAIN:
+            await asyncio.sleep(
+                AGAIN
+            )  # whatever ended it so soon, an API server is not asked without a pause
 
 
 class _Follower:

@@ -74,7 +74,7 @@ def command(
         Show the logs of connections too.
     """
     try:
-        wanted, seconds = _wanted(image), _seconds(wait)
+        wanted, seconds = _wanted(image), patience(wait)
     except BadSetting as error:
         frame.say(str(error))
         return frame.EXIT_BAD_FLAG
@@ -85,8 +85,8 @@ def command(
 
             async def one(given: str, reference: ImageReference) -> Checked:
                 async with limit:
-                    return await _check(
-                        broker, Question(given, reference, tenant, bundle, seconds), _progress
+                    return await find_out(
+                        broker, Question(given, reference, tenant, bundle, seconds), progress
                     )
 
             found = await asyncio.gather(*(one(*each) for each in wanted))
@@ -107,8 +107,8 @@ class Question(msgspec.Struct, frozen=True):
     """How long the scan is waited for."""
 
 
-async def _check(broker: Broker, question: Question, say: Callable[[str], None]) -> Checked:
-    """Ask until there is a verdict, an error, or no time left."""
+async def find_out(broker: Broker, question: Question, say: Callable[[str], None]) -> Checked:
+    """Ask until there is a verdict, an error, or no time left. Raises `Unavailable` where no gateway answers."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + question.seconds
     answer, trouble, look = None, "", FIRST_LOOK
@@ -146,12 +146,14 @@ def _wanted(texts: tuple[str, ...]) -> list[tuple[str, ImageReference]]:
         raise BadSetting(str(error)) from error
 
 
-def _seconds(text: str) -> float:
+def patience(text: str) -> float:
+    """Seconds that `--wait` says. Raises `BadSetting`."""
     try:
         return parse_duration(text)
     except ValueError:
         raise BadSetting(f"--wait is {text!r}: it must be a duration such as 90s or 5m") from None
 
 
-def _progress(line: str) -> None:
+def progress(line: str) -> None:
+    """One line about what is waited for, beside the output."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201  what is waited for

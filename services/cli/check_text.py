@@ -25,7 +25,7 @@ def report(image: str, answer: VerdictAnswer | None, trouble: str) -> str:
     if answer is None:
         return f"{printable(image)}  HAS NO VERDICT\n  {printable(trouble, _LINE)}"
     now = datetime.now(UTC)
-    lines = [f"{answer.image}  {_WORDS[answer.outcome]}"]
+    lines = [f"{printable(answer.image, _LINE)}  {_WORDS[answer.outcome]}"]
     if answer.verdict:
         lines += [f"  {line}" for line in verdict_lines(answer.verdict, now)]
     if answer.is_stale:
@@ -42,10 +42,10 @@ def report(image: str, answer: VerdictAnswer | None, trouble: str) -> str:
 
 def verdict_lines(verdict: Verdict, now: datetime) -> list[str]:
     """Digest, bundle, ages, and the findings of each gate."""
-    lines = [f"digest  {verdict.digest}"]
+    lines = [f"digest  {printable(verdict.digest)}"]
     if verdict.list_digest != verdict.digest:
-        lines.append(f"list    {verdict.list_digest}")
-    lines.append(f"bundle  {printable(verdict.bundle_id)} (tenant {verdict.tenant})")
+        lines.append(f"list    {printable(verdict.list_digest)}")
+    lines.append(f"bundle  {printable(verdict.bundle_id)} (tenant {printable(verdict.tenant)})")
     fresh = (verdict.fresh_until - now).total_seconds()
     until = f"fresh for {span(fresh)}" if fresh > 0 else "no longer fresh"
     failing = f", failing for {age(verdict.failing_since, now)}" if verdict.failing_since else ""
@@ -64,7 +64,7 @@ def finding_lines(reasons: tuple[Reason, ...], total: int = 0) -> list[str]:
     for gate, found in gates:
         lines.append(f"gate {printable(gate)}")
         lines += [
-            f"  {each.action:<5} {printable(each.trigger)}: {printable(each.text, _LINE)}"
+            f"  {printable(each.action):<5} {printable(each.trigger)}: {printable(each.text, _LINE)}"
             for each in sorted(found, key=_rank)
         ]
     if total > len(reasons):

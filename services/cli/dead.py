@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from services.cli.dead_letters import DeadLetters, NoRetry, Stored, about
 from shared import lifecycle, logs
-from shared.broker import BrokerSettings, open_broker
+from shared.broker import BrokerSettings, open_broker, shown_url
 from shared.errors import BadSetting, MoorgateError
 from shared.logs import LogFormat, LogLevel
 from shared.metrics import CommonMetrics
@@ -161,7 +161,9 @@ def _run(work: Work) -> int:
     try:
         return asyncio.run(_connected(settings, work))
     except TimeoutError:
-        return _failed(f"NATS does not answer at {settings.url}: start it, or correct MOORGATE_NATS_URL")
+        return _failed(
+            f"NATS does not answer at {shown_url(settings.url)}: start it, or correct MOORGATE_NATS_URL"
+        )
     except MoorgateError as error:
         return _failed(str(error))
 

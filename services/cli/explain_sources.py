@@ -1,50 +1,37 @@
 """Where the story of a decision comes from: Audit, ImagePolicies, whitelist and namespace from the API server, verdicts from NATS.
 
-Each source that cannot be read becomes a note and leaves the others. Rules are weighed by the code that gateways use; the defaults
-where no policy matches are those of this process's environment (MOORGATE_MODE, …), which should be the gateways'.
+Each source that cannot be read becomes a note and leaves the others.
 """
 
 import os
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import quote
 
 import msgspec
 
-from services.cli import frame
+from services.cli import frame, rule_sources
 from services.cli.explain_story import ImageStory, Story, advice
 from services.cli.explain_target import Target
 from services.cli.frame import NatsFlags
-from services.cli.whitelist_cluster import items
 from shared import crds, images, subjects
-from shared.cluster import Cluster
+from shared.cluster import Cluster, object_path
 from shared.contracts import TenantRecord
 from shared.crds import Audit
 from shared.errors import BadImage, MoorgateError
-from shared.image_policies import PATH, ImagePolicy, PolicyFeed
-from shared.objects import ObjectMeta
-from shared.policies import Policies, load_defaults
+from shared.evidence import Known, weigh
+from shared.images import ImageReference
+from shared.policies import Policies
 from shared.releases import DEFAULT_LABELS, Release
 from shared.settings import Environment
 from shared.tenants import DEFAULT_TENANT
 from shared.verdict_store import VerdictBuckets
+from shared.verdicts import StoredVerdict
 from shared.whitelist import Whitelist, covers_image
 
 _AUDIT = msgspec.json.Decoder(Audit)
 
 T = TypeVar("T")
-
-
-class _Policies(msgspec.Struct, frozen=True):
-    items: list[ImagePolicy]
-
-
-class _Namespace(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-
-
-_NAMESPACE = msgspec.json.Decoder(_Namespace)
 
 
 class Sources:
@@ -63,7 +50,7 @@ class Sources:
             return None
         release = self._release(target, audit)
         rules = await self._seen(self._rules(target.namespace))
-        whitelist = await self._seen(self._whitelist())
+        whitelist = await self._seen(rule_sources.whitelist(self._cluster, self._environment))
         plain = _images(target, audit)
         known = await self._seen(self._known(plain, rules))
         now = datetime.now(UTC)
@@ -73,14 +60,14 @@ class Sources:
             release=release.recorded,
             audit=audit,
             images=tuple(
-                _weighed(each, whitelist, release, target.namespace, now) for each in known or plain
+                _advised(each, whitelist, release, target.namespace, now) for each in known or plain
             ),
             notes=tuple(self._notes),
         )
 
     async def _audit(self, target: Target) -> Audit | None:
         for name in target.audits:
-            path = f"{crds.audits_path(target.namespace)}/{quote(name, safe='')}"
+            path = object_path(crds.audits_path(target.namespace), name)
             if found := await self._cluster.get(path, _AUDIT):
                 return found
         return None
@@ -97,17 +84,8 @@ class Sources:
         return Release(name=name, is_fake=True, recorded=name)
 
     async def _rules(self, namespace: str) -> "_Rules":
-        answer = await self._cluster.request("GET", PATH)
-        feed = PolicyFeed(load_defaults(self._environment))
-        feed.replace(msgspec.json.decode(answer, type=_Policies).items)
-        found = await self._cluster.get(f"/api/v1/namespaces/{quote(namespace, safe='')}", _NAMESPACE)
-        return _Rules(feed.rules, found.metadata.labels if found else None)
-
-    async def _whitelist(self) -> Whitelist:
-        cluster_wide = self._environment.flag("MOORGATE_WHITELIST_CLUSTER_WIDE", default=True)
-        whitelist = Whitelist(cluster_wide=cluster_wide)
-        whitelist.replace(await items(self._cluster))
-        return whitelist
+        policies = await rule_sources.policies(self._cluster, self._environment)
+        return _Rules(policies, await rule_sources.labels(self._cluster, namespace))
 
     async def _known(self, plain: list[ImageStory], rules: "_Rules | None") -> list[ImageStory]:
         """With the rule that judges each image now, and what the buckets have under that rule's key."""
@@ -131,7 +109,7 @@ class _Rules(msgspec.Struct, frozen=True):
     """What judges an image in one namespace."""
 
     policies: Policies
-    labels: dict[str, str] | None
+    labels: Mapping[str, str] | None
     """The namespace's."""
 
     def tenants(self) -> set[str]:
@@ -145,21 +123,36 @@ async def _known_of(
     records: Mapping[str, TenantRecord | None],
     buckets: VerdictBuckets,
 ) -> ImageStory:
-    reference = _normal(image.image)
+    reference, parsed = _normal(image.image), _parsed(image.image)
     rule = rules.policies.rule_for(rules.labels, reference, image.image, records.get) if rules else None
     recorded = image.recorded
     tenant, bundle = (recorded.tenant, recorded.bundle) if recorded else ("", "")
     if rule:
-        record = records.get(rule.tenant)
+        judge = records.get(rule.tenant)
         tenant = rule.tenant
-        bundle = rule.bundle_id or (record.active_bundle_id if record else None) or ""
+        bundle = rule.bundle_id or (judge.active_bundle_id if judge else None) or ""
     key = subjects.verdict_key(tenant, bundle, reference)
-    verdict, _ = await buckets.verdict(key)
+    verdict, revision = await buckets.verdict(key)
     state, _ = await buckets.state(key)
-    return msgspec.structs.replace(image, rule=rule, bundle_id=bundle, verdict=verdict, state=state)
+    record = records.get(tenant)
+    known = (
+        Known(
+            reference=parsed,
+            stored=StoredVerdict(verdict, revision) if verdict else None,
+            state=state,
+            bundle_hash=record.bundles.get(bundle) if record else None,
+            is_anchore_away=record is not None and record.away_since is not None,
+        )
+        if parsed
+        else None
+    )
+    evidence = weigh(known, datetime.now(UTC)) if known else None
+    return msgspec.structs.replace(
+        image, rule=rule, bundle_id=bundle, verdict=verdict, state=state, evidence=evidence
+    )
 
 
-def _weighed(
+def _advised(
     image: ImageStory, whitelist: Whitelist | None, release: Release, namespace: str, now: datetime
 ) -> ImageStory:
     if whitelist is not None:
@@ -169,7 +162,7 @@ def _weighed(
             if covers_image(item, _normal(image.image), image.image)
         )
         image = msgspec.structs.replace(image, whitelist_items=names)
-    return msgspec.structs.replace(image, advice=advice(image, release.recorded, namespace, now))
+    return msgspec.structs.replace(image, advice=advice(image, release.recorded, namespace))
 
 
 def _images(target: Target, audit: Audit | None) -> list[ImageStory]:
@@ -184,7 +177,12 @@ def _images(target: Target, audit: Audit | None) -> list[ImageStory]:
 
 def _normal(image: str) -> str:
     """As keys and globs have it; a text that is no reference stays as it is."""
+    parsed = _parsed(image)
+    return str(parsed) if parsed else image
+
+
+def _parsed(image: str) -> ImageReference | None:
     try:
-        return str(images.parse(image))
+        return images.parse(image)
     except BadImage:
-        return image
+        return None

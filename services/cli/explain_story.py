@@ -3,17 +3,19 @@
 The pure part of `moorgate explain`: values in, text out.
 """
 
+import shlex
 from datetime import datetime
 
 import msgspec
 
 from services.cli.check_text import finding_lines, verdict_lines
 from services.cli.output import age, printable
-from shared.contracts import Mode, Result, ScanError, ScanPending, ScanState, Verdict
+from shared.contracts import Mode, Outcome, ScanError, ScanPending, ScanState, Verdict
 from shared.crds import Audit, AuditImage
-from shared.policies import OnPending, Rule
+from shared.evidence import Ask, Evidence
+from shared.policies import OnError, OnPending, Rule
 
-_LINE = 200
+_LINE, _LONGEST = 200, 400
 
 
 class ImageStory(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -27,6 +29,8 @@ class ImageStory(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     bundle_id: str = ""
     verdict: Verdict | None = None
     state: ScanState | None = None
+    evidence: Evidence | None = None
+    """What a gateway makes of these now; None: it could not be looked at."""
     whitelist_items: tuple[str, ...] | None = None
     """None: they could not be read."""
     advice: tuple[str, ...] = ()
@@ -44,40 +48,64 @@ class Story(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What could not be looked at."""
 
 
-def advice(image: ImageStory, release: str, namespace: str, now: datetime) -> tuple[str, ...]:
-    """What would let a Pod with this image in, now."""
+def advice(image: ImageStory, release: str, namespace: str) -> tuple[str, ...]:
+    """What would let a Pod with this image in, now: the gateways' own evidence in words."""
     if image.whitelist_items:
         return (f"it is let in: WhiteListItem {', '.join(image.whitelist_items)} covers it",)
     if image.rule and image.rule.mode is not Mode.ENFORCE:
         return (f"it is let in whatever the verdict: mode {image.rule.mode}",)
-    for_a_while = (
-        f"for a while: moorgate whitelist add {release} --namespace {namespace} --for 24h --reason '…'"
-    )
-    if isinstance(image.state, ScanError) and image.state.until > now:
-        return (
-            f"mend what is the matter with it ({image.state.error}: see docs/scanning.md)",
-            for_a_while,
-        )
-    if isinstance(image.state, ScanPending):
-        is_let_in = image.rule is not None and image.rule.on_pending is OnPending.ALLOW
-        return (
-            "it is let in while it is scanned" if is_let_in else "wait until it is scanned, and try again",
-        )
-    return _by_verdict(image, for_a_while, now)
+    add = ("moorgate", "whitelist", "add", release, "--namespace", namespace, "--for", "24h", "--reason", "…")
+    for_a_while = f"for a while: {_command(*add)}"
+    if image.evidence is None:
+        question = _command("moorgate", "check", image.image)
+        return (f"its verdict is not known now: ask with {question}", for_a_while)
+    return _by_evidence(image.evidence, image.rule, for_a_while)
 
 
-def _by_verdict(image: ImageStory, for_a_while: str, now: datetime) -> tuple[str, ...]:
-    if image.verdict is None or image.verdict.known_until <= now:
-        return (f"its verdict is not known now: ask with moorgate check {image.image}", for_a_while)
-    if image.verdict.result is Result.PASS:
-        return ("it passes now: the next Pod is let in",)
-    stops = sum(each.action == "stop" for each in image.verdict.reasons)
-    what = "the finding above that stops" if stops == 1 else f"the {stops} findings above that stop"
-    return (f"an image without {what} it", for_a_while)
+def _by_evidence(evidence: Evidence, rule: Rule | None, for_a_while: str) -> tuple[str, ...]:
+    match evidence.outcome:
+        case Outcome.PASS:
+            return ("it passes now: the next Pod is let in",)
+        case Outcome.FAIL:
+            return (f"an image without {_findings(evidence)} it", for_a_while)
+        case Outcome.ERROR:
+            if rule and rule.on_error is OnError.ALLOW:
+                return ("it is let in without a verdict: onError allow",)
+            return (f"mend what is the matter with it ({evidence.error}: see docs/scanning.md)", for_a_while)
+        case _:
+            return (_by_pending(evidence, rule),)
+
+
+def _by_pending(evidence: Evidence, rule: Rule | None) -> str:
+    if rule and rule.on_pending is OnPending.ALLOW:
+        return "it is let in while it is scanned"
+    if evidence.ask is Ask.WAIT:
+        return "it is scanned when the next Pod asks for it: try again"
+    return "wait until it is scanned, and try again"
+
+
+def _findings(evidence: Evidence) -> str:
+    reasons = evidence.verdict.reasons if evidence.verdict else ()
+    stops = sum(each.action == "stop" for each in reasons)
+    return "the finding above that stops" if stops == 1 else f"the {stops} findings above that stop"
+
+
+def _command(*words: str) -> str:
+    """To be copied into a shell: whatever a stranger has named his image."""
+    return " ".join(word if word == "…" else shlex.quote(printable(word, _LINE)) for word in words)
 
 
 def told(story: Story, now: datetime) -> str:
-    """The story in words."""
+    """The story in words, printable line by line: names, images and findings are strangers' texts."""
+    return "\n".join(_clean(line) for line in _lines(story, now))
+
+
+def _clean(line: str) -> str:
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    return indent + printable(line, _LONGEST)
+
+
+def _lines(story: Story, now: datetime) -> list[str]:
     lines = [f"{story.what} in namespace {story.namespace} (release {printable(story.release)})"]
     if story.audit is None:
         lines.append(
@@ -90,7 +118,7 @@ def told(story: Story, now: datetime) -> str:
         lines += [f"  {line}" for line in _image(image, now)]
     if story.notes:
         lines += ["", *(f"not looked at: {printable(note, _LINE)}" for note in story.notes)]
-    return "\n".join(lines)
+    return lines
 
 
 def _recorded(audit: Audit, now: datetime) -> list[str]:

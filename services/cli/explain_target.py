@@ -4,11 +4,10 @@ Needs `get` of Pods and workloads, and `list` of ReplicaSets for a Deployment.
 """
 
 from collections.abc import Iterable
-from urllib.parse import quote
 
 import msgspec
 
-from shared.cluster import Cluster
+from shared.cluster import Cluster, object_path
 from shared.contracts import OwnerClaim
 from shared.crds import owner_audit_name, pod_audit_name
 from shared.errors import BadSetting
@@ -96,7 +95,7 @@ async def find(cluster: Cluster, text: str, namespace: str) -> Target:
         )
     api_version, kind_name, plural = known
     path = _path(api_version, namespace, plural)
-    found = await cluster.get(f"{path}/{quote(name, safe='')}", _OBJECT)
+    found = await cluster.get(object_path(path, name), _OBJECT)
     audits: tuple[str, ...]
     if kind_name == "Deployment":
         audits = await _of_deployment(cluster, namespace, name)
@@ -143,4 +142,4 @@ def _audit_name(api_version: str, kind: str, name: str) -> str:
 
 def _path(api_version: str, namespace: str, plural: str) -> str:
     root = "/api/v1" if api_version == "v1" else f"/apis/{api_version}"
-    return f"{root}/namespaces/{quote(namespace, safe='')}/{plural}"
+    return f"{object_path(f'{root}/namespaces', namespace)}/{plural}"

@@ -25,7 +25,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from shared import lifecycle, logs
-from shared.broker import Broker, BrokerSettings, open_broker
+from shared.broker import Broker, BrokerSettings, open_broker, shown_url
 from shared.cluster import Cluster, current_namespace, open_cluster
 from shared.errors import BadSetting, MoorgateError, Refused, Unavailable
 from shared.logs import LogFormat, LogLevel
@@ -69,6 +69,8 @@ class ClusterFlags:
     @contextlib.asynccontextmanager
     async def cluster(self) -> AsyncIterator[Cluster]:
         """The API server. Raises `BadSetting`."""
+        if Environment(os.environ).optional("MOORGATE_CLUSTER") == "none":
+            raise BadSetting("MOORGATE_CLUSTER is none, and this command asks a cluster: unset it")
         async with open_cluster(self.context) as cluster:
             yield cluster
 
@@ -114,8 +116,11 @@ class NatsFlags:
             yield broker
 
 
-def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False) -> int:
-    """Do the work; gives the exit code, after one line on stderr for whatever ended it early."""
+def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False, failed: int = EXIT_UNKNOWN) -> int:
+    """Do the work; gives the exit code, after one line on stderr for whatever ended it early.
+
+    `failed`: the code for that; commands that change things say by 1 that a step failed.
+    """
     stream = sys.stderr if verbose else io.StringIO()
     logs.set_up(LogLevel.DEBUG if verbose else LogLevel.ERROR, LogFormat.CONSOLE, stream)
 
@@ -126,12 +131,12 @@ def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False) -> int:
         return asyncio.run(main())
     except BadSetting as error:
         return lifecycle.explain(error)
-    except BrokenPipeError:  # who reads has seen enough, such as `head`
+    except BrokenPipeError:  # nobody reads on what has no end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (MoorgateError, OSError, msgspec.MsgspecError) as error:
         say(explain(error))
-        return EXIT_UNKNOWN
+        return failed
     except KeyboardInterrupt:
         return _INTERRUPTED
 
@@ -157,13 +162,20 @@ def explain(error: Exception) -> str:
 
 def say(line: str) -> None:
     """What the person should know, on stderr, as one line."""
-    print(f"moorgate: {' '.join(line.split())}", file=sys.stderr, flush=True)  # noqa: T201  the one line that helps
+    print(f"moorgate: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201  the one line that helps
 
 
-def refused_permission(broker: Broker) -> str | None:
-    """What NATS said it does not let this user do; such a request is never answered."""
-    last = str(broker.client.last_error or "")
-    return " ".join(last.split()) if "permissions violation" in last.lower() else None
+def printable(text: str) -> str:
+    """One line without control characters: names, images and messages are strangers' texts, and terminals obey."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
+
+
+def refused_permission(broker: Broker, *words: str) -> str | None:
+    """What NATS said it does not let this user do, with these words in the subject; such a request is never answered."""
+    for refusal in broker.refusals:
+        if all(word.lower() in refusal.lower() for word in words):
+            return " ".join(refusal.split())
+    return None
 
 
 async def _connected(broker: Broker, url: str) -> None:
@@ -189,7 +201,7 @@ def _is_hopeless(broker: Broker, waited: float) -> bool:
 
 
 def _why_not(broker: Broker, url: str) -> str:
-    where = ",".join(each.rpartition("@")[2] for each in url.split(","))  # an address may hold a password
+    where = shown_url(url)
     last = str(broker.client.last_error or "")
     if "authorization" in last.lower():
         return f"{where} does not accept the user or the password: check MOORGATE_NATS_USER and its password"

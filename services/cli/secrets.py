@@ -7,23 +7,22 @@ Two runs at once agree: each writes only over what it has read, and reads again 
 Exit codes: 0 all is as it should be (with `--dry-run`: would be), 1 a step failed, 2 a flag is at fault.
 """
 
-import asyncio
 import os
-import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
 import cyclopts
 
-from services.cli import secrets_made, secrets_nats_tls
+from services.cli import frame, secrets_made, secrets_nats_tls
 from services.cli.bootstrap import secrets
 from services.cli.bootstrap.file import SecretName
 from services.cli.bootstrap.plan import Failed, Plan, Verb
 from services.cli.bootstrap.secrets import KubeSecret
+from services.cli.output import write
 from shared import lifecycle
 from shared.cluster import Cluster, open_cluster
-from shared.errors import BadSetting, Conflict, MoorgateError
+from shared.errors import BadSetting, Conflict
 from shared.settings import Environment
 
 ATTEMPTS = 5
@@ -71,7 +70,7 @@ def apply(
         _check(nats_ca=nats_ca, nats_tls=nats_tls, hosts=hosts)
     except BadSetting as error:
         return lifecycle.explain(error)
-    plan = Plan(_print, is_dry=dry_run)
+    plan = Plan(write, is_dry=dry_run)
 
     async def make(cluster: Cluster) -> None:
         for name, wanted in ((nats_users, secrets_made.users), (webhook_path, secrets_made.path)):
@@ -81,7 +80,12 @@ def apply(
             ca, tls = (SecretName(namespace=where, name=name) for name in (nats_ca, nats_tls))
             await _certificates(plan, cluster, ca, tls, hosts)
 
-    return asyncio.run(_run(make))
+    async def connected() -> int:
+        async with open_cluster() as cluster:
+            await make(cluster)
+        return frame.EXIT_OK
+
+    return frame.run(connected, failed=frame.EXIT_NO)
 
 
 def _check(*, nats_ca: str, nats_tls: str, hosts: frozenset[str]) -> None:
@@ -91,18 +95,6 @@ def _check(*, nats_ca: str, nats_tls: str, hosts: frozenset[str]) -> None:
         raise BadSetting(
             "--nats-hosts is missing: a certificate is made for the names by which NATS is called"
         )
-
-
-async def _run(make: Callable[[Cluster], Awaitable[None]]) -> int:
-    try:
-        async with open_cluster() as cluster:
-            await make(cluster)
-    except BadSetting as error:
-        return lifecycle.explain(error)
-    except (MoorgateError, OSError) as error:
-        print(f"moorgate: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201  the one line that helps
-        return lifecycle.EXIT_FAILED
-    return lifecycle.EXIT_OK
 
 
 async def _certificates(
@@ -144,7 +136,3 @@ async def _keep(plan: Plan, cluster: Cluster, name: SecretName, values: Values) 
             continue
         return await secrets.read(cluster, name)
     raise Failed(f"Secret {name}: somebody else writes it all the time")
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  the command's output

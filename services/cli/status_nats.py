@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -48,6 +49,13 @@ def looks(broker: Broker) -> list[tuple[str, Look]]:
     ]
 
 
+class _Pulled(NamedTuple):
+    """A durable, and whether somebody pulls from it. What is taken or put off says nothing of that: its taker may be dead."""
+
+    info: ConsumerInfo
+    is_pulled: bool
+
+
 class _NatsStatus:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -72,7 +80,7 @@ class _NatsStatus:
             answers.append(message)
             answered.set()
 
-        with self._naming("the gateways' micro service"):
+        with self._naming("the gateways' micro service", "$SRV.PING"):
             subscription = await self._broker.client.subscribe(inbox, cb=take)
             await self._broker.client.publish(f"$SRV.PING.{subjects.QUESTION_SERVICE}", reply=inbox)
             with suppress(TimeoutError):
@@ -93,7 +101,7 @@ class _NatsStatus:
 
     async def decisions(self) -> list[Part]:
         """What waits for the audit-writers."""
-        info = await self._consumer(subjects.EVENTS, subjects.AUDIT_WRITER)
+        info = await self._pulled(subjects.EVENTS, subjects.AUDIT_WRITER)
         if info is None:
             return [Part("decisions", Health.BAD, "their durable is missing: run moorgate streams apply")]
         return [_queue("decisions", info, "audit-writer", None)]
@@ -107,7 +115,7 @@ class _NatsStatus:
 
     async def _tenant_names(self) -> AsyncIterator[str]:
         prefix = f"$KV.{subjects.TENANTS}."
-        with self._naming(subjects.TENANTS):
+        with self._naming(subjects.TENANTS, streams.bucket_stream(subjects.TENANTS)):
             info = await self._jetstream.stream_info(
                 streams.bucket_stream(subjects.TENANTS), subjects_filter=f"{prefix}>"
             )
@@ -121,25 +129,27 @@ class _NatsStatus:
         yield _record(record, datetime.now(UTC))
         for lane in Lane:
             title = f"queue {lane}/{name}"
-            info = await self._consumer(subjects.SCANS, subjects.lane_durable(lane, name))
+            info = await self._pulled(subjects.SCANS, subjects.lane_durable(lane, name))
             if info is None:
                 yield Part(title, Health.BAD, "the lane is missing: no scanner serves this tenant")
             else:
                 oldest = await streams.oldest_request(self._broker, lane, name)
                 yield _queue(title, info, "scanner", oldest)
 
-    async def _consumer(self, stream: str, durable: str) -> ConsumerInfo | None:
+    async def _pulled(self, stream: str, durable: str) -> "_Pulled | None":
         """The durable, looked at until somebody pulls from it or it is sure that nobody does; None: there is none."""
-        info = await self._look_at(stream, durable)
+        first = last = await self._look_at(stream, durable)
         for _ in range(_LOOKS):
-            if info is None or _is_pulled(info):
+            if first is None or last is None or last.num_waiting or _has_moved(first, last):
                 break
             await asyncio.sleep(_BETWEEN)
-            info = await self._look_at(stream, durable)
-        return info
+            last = await self._look_at(stream, durable)
+        if first is None or last is None:
+            return None
+        return _Pulled(last, is_pulled=bool(last.num_waiting) or _has_moved(first, last))
 
     async def _look_at(self, stream: str, durable: str) -> ConsumerInfo | None:
-        with self._naming(f"{stream}/{durable}"):
+        with self._naming(f"{stream}/{durable}", stream, durable):
             try:
                 info: ConsumerInfo = await self._jetstream.consumer_info(stream, durable)
             except nats.js.errors.NotFoundError:
@@ -148,18 +158,19 @@ class _NatsStatus:
 
     async def _messages(self, stream: str) -> int | None:
         """How many messages it has; None: there is no such stream."""
-        with self._naming(stream):
+        with self._naming(stream, stream):
             try:
                 return int((await self._jetstream.stream_info(stream)).state.messages)
             except nats.js.errors.NotFoundError:
                 return None
 
     @contextmanager
-    def _naming(self, what: str) -> Iterator[None]:
+    def _naming(self, what: str, *words: str) -> Iterator[None]:
+        """`words`: parts of the subject that is asked on."""
         try:
             yield
         except (nats.js.errors.Error, nats.errors.Error, TimeoutError) as error:
-            if refused := frame.refused_permission(self._broker):
+            if refused := frame.refused_permission(self._broker, *words):
                 raise MoorgateError(f"this user of NATS may not look: {refused}; see docs/nats.md") from error
             raise Unavailable("nats", f"{what}: {type(error).__name__} {error}") from error
 
@@ -175,18 +186,21 @@ def _record(record: TenantRecord, now: datetime) -> Part:
     return Part(name, Health.OK, f"bundle {record.active_bundle_id}, {len(record.bundles)} known, {read}")
 
 
-def _queue(name: str, info: ConsumerInfo, puller: str, oldest: datetime | None) -> Part:
+def _queue(name: str, pulled: _Pulled, puller: str, oldest: datetime | None) -> Part:
+    info = pulled.info
     detail = f"{info.num_pending or 0} waiting, {info.num_ack_pending or 0} taken or put off"
     now = datetime.now(UTC)
     if oldest is not None:
         detail += f", the oldest {age(oldest, now)}"
-    if not _is_pulled(info):
-        return Part(name, Health.BAD, f"{detail}; no {puller} pulls")
+    if not pulled.is_pulled and info.num_ack_pending and not info.num_pending:
+        return Part(name, Health.ATTENTION, f"{detail}; no {puller} asks for more: it is busy, or gone")
+    if not pulled.is_pulled:
+        return Part(name, Health.BAD, f"{detail}; no {puller} takes any")
     if oldest is not None and info.num_pending and now - oldest > OLD_REQUEST:
         return Part(name, Health.ATTENTION, detail)
     return Part(name, Health.OK, detail)
 
 
-def _is_pulled(info: ConsumerInfo) -> bool:
-    """Somebody waits for messages, or has as many as it wants."""
-    return bool(info.num_waiting or info.num_ack_pending)
+def _has_moved(before: ConsumerInfo, after: ConsumerInfo) -> bool:
+    """Whether anything was handed out or acknowledged between two looks: somebody has as many as it wants, and works."""
+    return (before.delivered, before.ack_floor) != (after.delivered, after.ack_floor)

@@ -45,7 +45,7 @@ async def ask(broker: Broker, tenant: str, image: str, bundle_id: str, seconds: 
 
 
 def _silence(broker: Broker, subject: str) -> MoorgateError:
-    if refused := frame.refused_permission(broker):
+    if refused := frame.refused_permission(broker, subject):
         return MoorgateError(f"this user of NATS may not ask on {subject}: {refused}; see docs/nats.md")
     return Unavailable("gateway", "no answer in time: its log says why")
 

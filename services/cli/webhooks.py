@@ -5,24 +5,24 @@ to delete webhook configurations, and from then on Pods are admitted unseen, unt
 Exit codes: 0 all is as it should be, 1 a step failed, 2 a flag is at fault.
 """
 
-import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import cyclopts
 
-from services.cli import webhooks_cluster, webhooks_file
+from services.cli import frame, webhooks_cluster, webhooks_file
 from services.cli.bootstrap.plan import Plan
+from services.cli.frame import ClusterFlags
+from services.cli.output import write
 from services.cli.webhooks_cluster import PART_OF, LiveConfiguration
 from services.cli.webhooks_road import Order, Registrar
 from services.cli.webhooks_trust import bundle_of
 from shared import lifecycle
 from shared.authority import BUNDLE, SECRET
-from shared.cluster import Cluster, open_cluster
-from shared.errors import BadSetting, MoorgateError, Refused
+from shared.cluster import Cluster
+from shared.errors import BadSetting, Refused
 from shared.settings import Environment, parse_duration
 
 _NOT_FOUND = 404
@@ -41,6 +41,7 @@ def apply(
     namespace: str = "",
     wait_for: str = "4m",
     dry_run: bool = False,
+    where: ClusterFlags = ClusterFlags(),  # noqa: B008  a value that never changes
 ) -> int:
     """Register the webhook configurations once a gateway answers. Safe to repeat.
 
@@ -75,12 +76,12 @@ def apply(
         )
     except BadSetting as error:
         return lifecycle.explain(error)
-    plan = Plan(_print, is_dry=dry_run)
-    return _run(lambda cluster: Registrar(plan, cluster, order, _warn).register())
+    plan = Plan(write, is_dry=dry_run)
+    return _run(lambda cluster: Registrar(plan, cluster, order, frame.say).register(), where)
 
 
 @app.command
-def status(*, selector: str = PART_OF) -> int:
+def status(*, selector: str = PART_OF, where: ClusterFlags = ClusterFlags()) -> int:  # noqa: B008  a value that never changes
     """Show what is registered.
 
     Parameters
@@ -92,15 +93,20 @@ def status(*, selector: str = PART_OF) -> int:
     async def show(cluster: Cluster) -> None:
         found = await webhooks_cluster.registered(cluster, selector)
         for each in found:
-            _print(_described(each, datetime.now(UTC)))
+            write(_described(each, datetime.now(UTC)))
         if not found:
-            _print("nothing is registered: Pods are admitted unseen")
+            write("nothing is registered: Pods are admitted unseen")
 
-    return _run(show)
+    return _run(show, where)
 
 
 @app.command
-def remove(*names: str, selector: str = PART_OF, dry_run: bool = False) -> int:
+def remove(
+    *names: str,
+    selector: str = PART_OF,
+    dry_run: bool = False,
+    where: ClusterFlags = ClusterFlags(),  # noqa: B008  a value that never changes
+) -> int:
     """Break the glass: remove the registration, so that Pods are admitted unseen.
 
     Parameters
@@ -117,22 +123,24 @@ def remove(*names: str, selector: str = PART_OF, dry_run: bool = False) -> int:
         found = names or [each.metadata.name for each in await webhooks_cluster.registered(cluster, selector)]
         for name in found:
             if dry_run:
-                _print(f"would remove {name}")
+                write(f"would remove {name}")
                 continue
             try:
                 await webhooks_cluster.remove(cluster, name)
             except Refused as error:
                 if error.status != _NOT_FOUND:
                     raise
-                _print(f"not there     {name}")
+                write(f"not there     {name}")
             else:
-                _print(f"removed       {name}")
+                write(f"removed       {name}")
         if found and not dry_run:
-            _warn("Pods are admitted unseen now; `helm upgrade` (or moorgate webhooks apply) registers again")
+            frame.say(
+                "Pods are admitted unseen now; `helm upgrade` (or moorgate webhooks apply) registers again"
+            )
         if not found:
-            _print("nothing is registered")
+            write("nothing is registered")
 
-    return _run(take_away)
+    return _run(take_away, where)
 
 
 def _described(live: LiveConfiguration, now: datetime) -> str:
@@ -154,24 +162,10 @@ def _seconds(text: str) -> float:
         raise BadSetting(f"--wait-for is {text!r}: it must be a duration such as 90s or 4m") from None
 
 
-def _run(work: Callable[[Cluster], Awaitable[None]]) -> int:
-    async def run() -> None:
-        async with open_cluster() as cluster:
+def _run(work: Callable[[Cluster], Awaitable[None]], where: ClusterFlags) -> int:
+    async def connected() -> int:
+        async with where.cluster() as cluster:
             await work(cluster)
+        return frame.EXIT_OK
 
-    try:
-        asyncio.run(run())
-    except BadSetting as error:
-        return lifecycle.explain(error)
-    except (MoorgateError, OSError) as error:
-        _warn(" ".join(str(error).split()))
-        return lifecycle.EXIT_FAILED
-    return lifecycle.EXIT_OK
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)  # noqa: T201  the command's output
-
-
-def _warn(line: str) -> None:
-    print(f"moorgate: {line}", file=sys.stderr, flush=True)  # noqa: T201  what the person should know
+    return frame.run(connected, verbose=where.verbose, failed=frame.EXIT_NO)

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from services.cli.webhooks_file import API_VERSION
-from shared.cluster import APPLY, Cluster
+from shared.cluster import APPLY, Cluster, object_path
 from shared.objects import ObjectMeta
 
 PATH = f"/apis/{API_VERSION}/validatingwebhookconfigurations"
@@ -65,7 +65,7 @@ _SECRET = msgspec.json.Decoder(_Secret)
 
 async def read(cluster: Cluster, name: str) -> LiveConfiguration | None:
     """The configuration, or None. Raises `Unavailable`, `Refused`."""
-    return await cluster.get(f"{PATH}/{name}", _LIVE)
+    return await cluster.get(object_path(PATH, name), _LIVE)
 
 
 async def apply(cluster: Cluster, name: str, content: dict[str, Any], *, is_dry: bool) -> LiveConfiguration:
@@ -73,7 +73,7 @@ async def apply(cluster: Cluster, name: str, content: dict[str, Any], *, is_dry:
     query = {"fieldManager": MANAGER, "force": "true"} | ({"dryRun": "All"} if is_dry else {})
     body = msgspec.json.encode(content)
     return _LIVE.decode(
-        await cluster.request("PATCH", f"{PATH}/{name}", query=query, body=body, content_type=APPLY)
+        await cluster.request("PATCH", object_path(PATH, name), query=query, body=body, content_type=APPLY)
     )
 
 
@@ -83,13 +83,13 @@ async def registered(cluster: Cluster, selector: str) -> list[LiveConfiguration]
 
 
 async def remove(cluster: Cluster, name: str) -> None:
-    """Away with it. Raises `Unavailable`, `Refused`."""
-    await cluster.request("DELETE", f"{PATH}/{name}")
+    """Away with it. Raises `BadSetting` for what is no name, `Unavailable`, `Refused`."""
+    await cluster.request("DELETE", object_path(PATH, name))
 
 
 async def owner(cluster: Cluster, role: str) -> dict[str, str] | None:
     """An ownerReference to the ClusterRole as it is now; None where there is none."""
-    found = await cluster.get(f"{_ROLES}/{role}", _ROLE)
+    found = await cluster.get(object_path(_ROLES, role), _ROLE)
     if found is None:
         return None
     return {
@@ -102,7 +102,9 @@ async def owner(cluster: Cluster, role: str) -> dict[str, str] | None:
 
 async def secret_value(cluster: Cluster, namespace: str, name: str, key: str) -> bytes:
     """A value of a Secret; empty where it is not there."""
-    found = await cluster.get(f"/api/v1/namespaces/{namespace}/secrets/{name}", _SECRET)
+    found = await cluster.get(
+        object_path(f"{object_path('/api/v1/namespaces', namespace)}/secrets", name), _SECRET
+    )
     try:
         return base64.b64decode(found.data.get(key, ""), validate=True) if found else b""
     except binascii.Error:

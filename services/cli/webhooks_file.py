@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
+from shared import yaml_files
 from shared.errors import BadSetting
 
 API_VERSION, KIND = "admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"
@@ -90,13 +90,7 @@ def load(path: Path) -> tuple[WantedConfiguration, ...]:
 
 
 def _read(path: Path) -> list[Any]:
-    try:
-        return [each for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if each is not None]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadSetting(f"--file: cannot read {path}: {reason}") from error
-    except yaml.YAMLError as error:
-        raise BadSetting(f"--file: {path} is no YAML: {' '.join(str(error).split())}") from error
+    return [each for each in yaml_files.documents("--file", path) if each is not None]
 
 
 def _checked(path: Path, content: Any) -> WantedConfiguration:

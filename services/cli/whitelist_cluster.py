@@ -4,11 +4,10 @@ Everybody who is logged in may ask who he is (SelfSubjectReview, Kubernetes 1.28
 """
 
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
-from shared.cluster import PAGE, Cluster, ListMeta
+from shared.cluster import PAGE, Cluster, ListMeta, object_path
 from shared.crds import API_VERSION, WHITELIST_PATH, WhiteListItem
 
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -58,5 +57,5 @@ async def create(cluster: Cluster, item: WhiteListItem) -> None:
 
 
 async def remove_item(cluster: Cluster, name: str) -> None:
-    """It counts no more. Raises `Refused` (404) where there is none."""
-    await cluster.request("DELETE", f"{WHITELIST_PATH}/{quote(name, safe='')}")
+    """It counts no more. Raises `BadSetting` for what is no name, `Refused` (404) where there is none."""
+    await cluster.request("DELETE", object_path(WHITELIST_PATH, name))

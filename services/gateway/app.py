@@ -17,7 +17,7 @@ from services.gateway.issuer import IssuerTimes
 from services.gateway.judge import Judge
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.mirrors import Mirrors
-from services.gateway.outbox import Outbox
+from services.gateway.outbox import open_outbox
 from services.gateway.registered import watch_registration
 from services.gateway.rule_sources import PARTS, rule_source
 from services.gateway.scan_rates import ScanRates
@@ -34,9 +34,6 @@ from shared.leases import Leadership
 from shared.lifecycle import background
 from shared.probes import Readiness, serve_probes
 from shared.verdict_store import VerdictMirror
-
-DRAIN_TIMEOUT = 10.0
-"""Seconds for the outbox at the stop."""
 
 LAME_DUCK = 1.0
 """Seconds between unready and closed, in which connections are seen off: the API server keeps its own open and
@@ -61,7 +58,7 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
         verdicts = VerdictMirror(broker)
         rules = rule_source(config, cluster, verdicts, metrics)
         mirrors = Mirrors(broker, verdicts, rules)
-        outbox = Outbox(broker, metrics)
+        outbox = await stack.enter_async_context(open_outbox(config.outbox, broker, metrics))
         rates = ScanRates(config.scan_rate, time.monotonic)
         lookup = VerdictLookup(verdicts, broker, rates, metrics)
         judge = Judge(
@@ -97,7 +94,7 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
                 ),
             )
         )
-        stack.push_async_callback(outbox.drain, DRAIN_TIMEOUT)
+        stack.push_async_callback(outbox.drain)
         answers = VerdictAnswers(lookup)
         await stack.enter_async_context(VerdictService(broker, verdicts, answers, metrics).serve())
         address = await stack.enter_async_context(tls.serve(webhook.application(), config.listen))

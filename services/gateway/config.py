@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from services.gateway import policies_file
+from services.gateway.outbox import OutboxSettings
 from services.gateway.scan_rates import Rate, parse_rate
 from shared import releases
 from shared.broker import BrokerSettings
@@ -55,6 +56,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds kept back from the API server's timeout for the way home."""
     scan_rate: Rate
     """Never-seen references that one namespace may have scanned."""
+    outbox: OutboxSettings
     release_labels: tuple[str, ...]
     defaults: Rule
     log_level: LogLevel
@@ -86,6 +88,7 @@ def load(variables: Mapping[str, str]) -> GatewayConfig:
         max_wait=environment.duration("MOORGATE_MAX_WAIT", "3s"),
         deadline_margin=environment.duration("MOORGATE_DEADLINE_MARGIN", "500ms"),
         scan_rate=parse_rate("MOORGATE_SCAN_RATE", environment.text("MOORGATE_SCAN_RATE", "50/min")),
+        outbox=OutboxSettings.load(environment),
         release_labels=environment.words("MOORGATE_RELEASE_LABELS", releases.DEFAULT_LABELS),
         defaults=load_defaults(environment),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),

@@ -16,11 +16,22 @@ DEFAULT_TIMEOUT = 10.0
 CONTROLLER_WAIT = 0.5
 """Seconds a built-in controller is kept: it has few workers, and each waits with its Pod."""
 
+RECORD_WAIT = 0.5
+"""Seconds for recording at least, where the API server's timeout has room: an acknowledgement takes milliseconds."""
+
 
 class Deadline(msgspec.Struct, frozen=True):
     """A moment on the event loop's clock."""
 
     at: float
+    last: float = 0.0
+    """Until when an answer is read at all; never before `at`."""
+
+    @property
+    def to_record(self) -> float:
+        """Seconds left for recording the decision: a while past a wait for verdicts that took all its time."""
+        now = asyncio.get_running_loop().time()
+        return max(self.at, min(self.last, now + RECORD_WAIT)) - now
 
     @property
     def remaining(self) -> float:
@@ -29,7 +40,7 @@ class Deadline(msgspec.Struct, frozen=True):
 
     def capped(self, started: float, seconds: float) -> "Deadline":
         """This deadline, or `seconds` after `started` if that is earlier."""
-        return Deadline(min(self.at, started + seconds))
+        return Deadline(min(self.at, started + seconds), self.last)
 
 
 def deadline(started: float, timeout: str | None, *, max_wait: float, margin: float) -> Deadline:
@@ -41,4 +52,5 @@ def deadline(started: float, timeout: str | None, *, max_wait: float, margin: fl
         allowed = parse_duration(timeout) if timeout else DEFAULT_TIMEOUT
     except ValueError:
         allowed = DEFAULT_TIMEOUT
-    return Deadline(started + max(0.0, min(max_wait, allowed - margin)))
+    last = started + max(0.0, allowed - margin / 2)
+    return Deadline(started + max(0.0, min(max_wait, allowed - margin)), last)

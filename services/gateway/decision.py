@@ -12,8 +12,8 @@ from typing import assert_never
 
 import msgspec
 
-from services.gateway.evidence import Ask, Evidence
 from shared.contracts import Action, Mode, Outcome
+from shared.evidence import Ask, Evidence
 from shared.pods import PodImage
 from shared.policies import OnError, OnPending, Rule
 

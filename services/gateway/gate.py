@@ -13,14 +13,23 @@ from services.gateway.admission import AdmissionRequest, AdmissionResponse, allo
 from services.gateway.deadlines import CONTROLLER_WAIT, Deadline
 from services.gateway.decision import Decision, Judged, decide
 from services.gateway.judge import Judge, Patience
-from services.gateway.outbox import Outbox
+from services.gateway.outbox import Outbox, Outgoing
 from services.gateway.record import decided
 from services.gateway.verdict_lookup import Source
 from services.gateway.workloads import Workload, extract
 from shared.contracts import Action
 from shared.crds import WhiteListItem
 from shared.releases import release_of
+from shared.subjects import decision_subject
 from shared.whitelist import Whitelist
+
+UNRECORDED = (
+    "Moorgate cannot record its decision now (neither its outbox nor NATS takes it), and is told to let nothing in"
+    " without a record; try again soon"
+)
+
+RETRY_UNRECORDED = 5
+"""Seconds after which a client that can do so tries again by itself."""
 
 _CONTROLLERS = ("system:kube-controller-manager",)
 _CONTROLLER_PREFIXES = ("system:node:", "system:serviceaccount:kube-system:")
@@ -32,6 +41,8 @@ class Answer(msgspec.Struct, frozen=True):
     response: AdmissionResponse
     action: Action
     source: Source
+    is_unrecorded: bool = False
+    """It says only that the decision could not be recorded."""
 
 
 class _Case(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,10 +95,12 @@ class Gate:
         response = _reply(case)
         if not request.dry_run:
             message = response.status.message if response.status else ""
-            event = decided(
+            event, payload = decided(
                 request, workload, release, decision=decision, judged=judged, message=message, now=now
             )
-            self._outbox.record(event, trace)
+            outgoing = Outgoing(event.id, decision_subject(event.namespace), trace, payload)
+            if not await self._outbox.record(outgoing, patience.waiting.to_record):
+                return Answer(_unrecorded(case), Action.REJECTED, source, is_unrecorded=True)
         return Answer(response, decision.action, source)
 
 
@@ -107,6 +120,12 @@ def _reply(case: _Case) -> AdmissionResponse:
     hint = decision.action is Action.DEFERRED and is_person
     retry_after = answer.retry_after(judged, now) if hint else 0
     return deny(uid, decision.code, message, annotations, retry_after=retry_after)
+
+
+def _unrecorded(case: _Case) -> AdmissionResponse:
+    """Whatever was decided: what nobody has a record of has not been said."""
+    hint = 0 if _is_controller(case.request, case.workload) else RETRY_UNRECORDED
+    return deny(case.request.uid, 503, UNRECORDED, {}, retry_after=hint)
 
 
 def _patience(request: AdmissionRequest, workload: Workload, deadline: Deadline, started: float) -> Patience:

@@ -10,7 +10,6 @@ import msgspec
 
 from services.gateway.deadlines import Deadline
 from services.gateway.decision import NOT_ASKED, Judged, can_be_refused
-from services.gateway.evidence import Evidence
 from services.gateway.image_policies import ImagePolicies
 from services.gateway.incumbents import IsRunning, grace_until
 from services.gateway.namespaces import NamespaceLabels
@@ -20,6 +19,7 @@ from shared import images
 from shared.contracts import ErrorClass, Mode, Outcome
 from shared.crds import WhiteListItem
 from shared.errors import BadImage
+from shared.evidence import Evidence
 from shared.images import ImageReference
 from shared.pods import PodImage
 from shared.policies import Tenants

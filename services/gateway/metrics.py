@@ -25,6 +25,17 @@ class Refusal(StrEnum):
     """No verdict is to be had, and the rule says deny."""
     PENDING = "pending"
     """The scan is under way, and the rule says deny."""
+    UNRECORDED = "unrecorded"
+    """The decision could not be recorded, and MOORGATE_ON_UNRECORDED says deny."""
+
+
+class Damaged(StrEnum):
+    """What was found in the outbox' files at the start."""
+
+    TORN = "torn"
+    """The end of a file is no whole record: its writer was stopped there."""
+    CORRUPT = "corrupt"
+    """Bytes between records are none: the disk, or a hand."""
 
 
 class GatewayMetrics(CommonMetrics):
@@ -40,7 +51,7 @@ class GatewayMetrics(CommonMetrics):
         )
         self.refusals = Counter(
             "moorgate_admission_refusals_total",
-            "Admissions rejected, by why: policy (an image fails), error (no verdict), pending (being scanned).",
+            "Admissions rejected, by why: policy (an image fails), error (no verdict), pending (being scanned), unrecorded.",
             ["reason"],
             registry=registry,
         )
@@ -103,6 +114,22 @@ class GatewayMetrics(CommonMetrics):
         self.outbox_entries = Gauge(
             "moorgate_outbox_entries", "Decisions not yet acknowledged by NATS.", registry=registry
         )
+        self.outbox_bytes = Gauge(
+            "moorgate_outbox_bytes",
+            "Size of the outbox: its files, or what it holds in memory.",
+            registry=registry,
+        )
+        self.outbox_damaged = Counter(
+            "moorgate_outbox_damaged_total",
+            "Damage found in the outbox' files at the start: torn (the end of a file), corrupt (in between).",
+            ["kind"],
+            registry=registry,
+        )
+        self.unacknowledged = Counter(
+            "moorgate_decisions_unacknowledged_total",
+            "With durability ack: answers that went out without NATS' acknowledgement; the decision is in the outbox.",
+            registry=registry,
+        )
         self.unrecorded = Counter(
             "moorgate_decisions_unrecorded_total", "Decisions that could not be recorded.", registry=registry
         )
@@ -125,5 +152,7 @@ class GatewayMetrics(CommonMetrics):
             self.duration.labels(source)
         for reason in Refusal:
             self.refusals.labels(reason.value)
+        for kind in Damaged:
+            self.outbox_damaged.labels(kind.value)
         for code in (400, 404, 408, 413, 415, 500):
             self.bad_requests.labels(str(code))

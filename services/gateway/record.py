@@ -19,6 +19,8 @@ MAX_IMAGES = 250
 MAX_TEXT = 1024
 """Characters kept of what a user or Anchore wrote: no image reference has more."""
 
+_ENCODER = msgspec.json.Encoder()
+
 
 def decided(
     request: AdmissionRequest,
@@ -29,8 +31,8 @@ def decided(
     judged: list[Judged],
     message: str,
     now: datetime,
-) -> AdmissionDecided:
-    """The event of one answered admission; its id is the request's uid.
+) -> tuple[AdmissionDecided, bytes]:
+    """The event of one answered admission, and the event encoded; its id is the request's uid.
 
     It fits a message whatever the Pod holds: findings go first, then the images that mattered least.
     """
@@ -54,7 +56,9 @@ def decided(
     return _filled(event, decision, judged)
 
 
-def _filled(event: AdmissionDecided, decision: Decision, judged: list[Judged]) -> AdmissionDecided:
+def _filled(
+    event: AdmissionDecided, decision: Decision, judged: list[Judged]
+) -> tuple[AdmissionDecided, bytes]:
     """The event with as many images and findings as fit, in the Pod's order."""
     worst_first = sorted(range(len(judged)), key=lambda number: decision.steps[number], reverse=True)
     count, reasons = min(len(judged), MAX_IMAGES), MAX_REASONS
@@ -62,10 +66,9 @@ def _filled(event: AdmissionDecided, decision: Decision, judged: list[Judged]) -
         kept = sorted(worst_first[:count])
         images = tuple(_image(judged[number], reasons) for number in kept)
         filled = msgspec.structs.replace(event, images=images)
-        if count <= 1 and not reasons:
-            return filled
-        if len(msgspec.json.encode(filled)) <= MAX_MESSAGE_BYTES:
-            return filled
+        payload = _ENCODER.encode(filled)
+        if len(payload) <= MAX_MESSAGE_BYTES or (count <= 1 and not reasons):
+            return filled, payload
         count, reasons = (count, reasons // 2) if reasons else (count // 2, 0)
 
 

@@ -19,6 +19,13 @@ from shared.settings import Listen
 ANSWER_TIMEOUT = 8.0
 """Seconds for what is under way at the stop: longer than any wait for a verdict."""
 
+IDLE_TIMEOUT = 120.0
+"""Seconds a connection may wait for its next request, or take over its first one's headers: the API server itself closes
+its own after 90 s, and one that closes under its request is a failed admission. aiohttp's own limit is an hour."""
+
+LINGER_TIMEOUT = 2.0
+"""Seconds in which the rest of a refused body is read, so that its sender hears why."""
+
 
 class Tls:
     """Certificates of files, or of our own issuer where there are none."""
@@ -50,7 +57,14 @@ class Tls:
     @asynccontextmanager
     async def serve(self, app: web.Application, listen: Listen) -> AsyncIterator[Listen]:
         """The webhook on its port; at the end what is under way is answered first."""
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=ANSWER_TIMEOUT, handle_signals=False)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=ANSWER_TIMEOUT,
+            handle_signals=False,
+            keepalive_timeout=IDLE_TIMEOUT,
+            lingering_time=LINGER_TIMEOUT,
+        )
         await runner.setup()
         try:
             door: Door = self._certificates.door

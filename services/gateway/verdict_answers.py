@@ -9,6 +9,7 @@ images count as those of one namespace a tenant. What cannot be answered is refu
 import asyncio
 import re
 import time
+from collections import Counter
 
 from services.gateway.deadlines import Deadline
 from services.gateway.scan_rates import Rate, ScanRates
@@ -22,8 +23,8 @@ from shared.policies import OnError, OnPending, Rule
 MAX_QUESTION = 4096
 """Bytes: an image reference has at most 1024 characters, and little else is asked."""
 
-MAX_UNDER_WAY = 64
-"""Questions waiting at once; one more is refused at once."""
+MAX_UNDER_WAY, MAX_OF_A_TENANT = 64, 32
+"""Questions waiting at once; one more is refused at once. No tenant's tools can take the place of all others'."""
 
 MAX_RATE = Rate(200, 1.0)
 """Questions taken by one gateway, known images or not: each costs about a millisecond that admissions lack."""
@@ -46,22 +47,28 @@ class VerdictAnswers:
     def __init__(self, lookup: VerdictLookup, rate: Rate = MAX_RATE) -> None:
         self._lookup = lookup
         self._rate = ScanRates(rate, time.monotonic)
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
+        """By tenant."""
 
     async def answer(self, tenant: str, payload: bytes, trace: str) -> VerdictAnswer:
         """The answer, at the latest when the asker stops waiting. Raises `NoAnswer`."""
-        if not self._rate.take("") or self._under_way >= MAX_UNDER_WAY:
+        if not _TENANT.fullmatch(tenant):
+            raise NoAnswer(400, "a tenant has 1 to 40 characters of a-z, 0-9 and -")
+        if not self._rate.take("") or self._is_full(tenant):
             raise NoAnswer(429, "too many questions at once: ask again in a second")
-        self._under_way += 1
+        self._under_way[tenant] += 1
         try:
             return await self._find(tenant, payload, trace)
         finally:
-            self._under_way -= 1
+            self._under_way[tenant] -= 1
+            if not self._under_way[tenant]:
+                del self._under_way[tenant]
+
+    def _is_full(self, tenant: str) -> bool:
+        return self._under_way.total() >= MAX_UNDER_WAY or self._under_way[tenant] >= MAX_OF_A_TENANT
 
     async def _find(self, tenant: str, payload: bytes, trace: str) -> VerdictAnswer:
         asked_at = asyncio.get_running_loop().time()
-        if not _TENANT.fullmatch(tenant):
-            raise NoAnswer(400, "a tenant has 1 to 40 characters of a-z, 0-9 and -")
         request = _decoded(payload)
         reference = _parsed(request.image)
         question = Question(reference, _rule(tenant, request.bundle_id), is_worth_waiting=True)

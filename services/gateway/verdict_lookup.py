@@ -15,13 +15,13 @@ from enum import StrEnum
 import msgspec
 
 from services.gateway.deadlines import Deadline
-from services.gateway.evidence import Ask, Evidence, Known, weigh
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.scan_rates import ScanRates
 from shared import logs
 from shared.broker import Broker
 from shared.contracts import ErrorClass, Outcome, ScanRequest
 from shared.errors import Unavailable
+from shared.evidence import Ask, Evidence, Known, weigh
 from shared.images import ImageReference
 from shared.policies import Rule
 from shared.subjects import Lane, scan_subject, verdict_key
@@ -111,12 +111,16 @@ class VerdictLookup:
         rule = question.rule
         record = self._mirror.tenant(rule.tenant)
         if record is None and not self._mirror.tenants.ready.is_set():
-            return _error(ErrorClass.NATS_UNAVAILABLE, "NATS has not been reached since this gateway started")
+            return _error(
+                rule, ErrorClass.NATS_UNAVAILABLE, "NATS has not been reached since this gateway started"
+            )
         if record is None:
-            return _error(ErrorClass.TENANT_UNKNOWN, f"no scanner has reported tenant {rule.tenant}")
+            return _error(rule, ErrorClass.TENANT_UNKNOWN, f"no scanner has reported tenant {rule.tenant}")
         bundle_id = rule.bundle_id or record.active_bundle_id
         if not bundle_id:
-            return _error(ErrorClass.BUNDLE_UNKNOWN, f"tenant {rule.tenant} has no active policy bundle")
+            return _error(
+                rule, ErrorClass.BUNDLE_UNKNOWN, f"tenant {rule.tenant} has no active policy bundle"
+            )
         key = verdict_key(rule.tenant, bundle_id, str(question.reference))
         is_away = record.away_since is not None
         return _Search(
@@ -246,8 +250,9 @@ class VerdictLookup:
         return is_open
 
 
-def _error(error: ErrorClass, message: str) -> Finding:
-    return Finding(Evidence(outcome=Outcome.ERROR, error=error, error_message=message), "")
+def _error(rule: Rule, error: ErrorClass, message: str) -> Finding:
+    evidence = Evidence(outcome=Outcome.ERROR, error=error, error_message=message)
+    return Finding(evidence, rule.bundle_id or "")
 
 
 def _source(findings: list[Finding], *, has_waited: bool) -> Source:

@@ -58,13 +58,7 @@ class VerdictService:
         self._metrics = metrics
         self._under_way: set[asyncio.Task[None]] = set()
         self._log = logs.logger("verdict_service")
-        config = ServiceConfig(
-            name=subjects.QUESTION_SERVICE,
-            version=_semantic(version("moorgate")),
-            description="What Anchore says of an image, known or scanned meanwhile.",
-            queue_group=subjects.QUESTION_SERVICE,
-        )
-        self._service = Service(broker.client, config)
+        self._service = _service(broker)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -88,10 +82,17 @@ class VerdictService:
                 )
             except _NATS_ERRORS as error:
                 self._log.warning("not_joined", error=f"{type(error).__name__} {error}")
+                await self._begin_anew()
                 await asyncio.sleep(JOIN_AGAIN)
             else:
                 self._log.info("joined", service=subjects.QUESTION_SERVICE)
                 return
+
+    async def _begin_anew(self) -> None:
+        """One that has half joined takes itself for joined, and would never be found by all its names."""
+        with suppress(*_NATS_ERRORS):
+            await asyncio.wait_for(self._service.stop(), LEAVE_TIMEOUT)
+        self._service = _service(self._broker)
 
     async def _leave(self) -> None:
         """Take no more questions, answer those there are, then say nothing more."""
@@ -161,6 +162,16 @@ class VerdictService:
         headers = self._broker.headers(type_name, new_trace()[3:35], trace)
         del headers["Nats-Msg-Id"]
         return headers
+
+
+def _service(broker: Broker) -> Service:
+    config = ServiceConfig(
+        name=subjects.QUESTION_SERVICE,
+        version=_semantic(version("moorgate")),
+        description="What Anchore says of an image, known or scanned meanwhile.",
+        queue_group=subjects.QUESTION_SERVICE,
+    )
+    return Service(broker.client, config)
 
 
 def _check_type(headers: dict[str, str]) -> None:

@@ -10,6 +10,7 @@ import hmac
 import re
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from services.gateway.admission import AdmissionRequest, BadReview, decode_review, encode_answer
 from services.gateway.deadlines import deadline
@@ -57,7 +58,7 @@ class Webhook:
 
     def application(self) -> web.Application:
         """An aiohttp application with the one route."""
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[_hang_up])
         path = "/imagecheck/{secret}" if self._secret else "/imagecheck"
         app.router.add_post(path, self.imagecheck)
         return app
@@ -97,7 +98,9 @@ class Webhook:
         line = " ".join(reason.split())[:500]
         self._metrics.bad_requests.labels(str(status)).inc()
         self._log.warning("bad_request", status=status, reason=line)
-        return web.Response(status=status, text=line + "\n")
+        response = web.Response(status=status, text=line + "\n")
+        response.force_close()
+        return response
 
     def _count(self, review: AdmissionRequest, answer: Answer) -> None:
         """Label values are enumerated: what a caller invents counts as `other`."""
@@ -108,7 +111,18 @@ class Webhook:
             action=answer.action.value,
         ).inc()
         if answer.action is Action.REJECTED and answer.response.status:
-            self._metrics.refusals.labels(_REFUSALS[answer.response.status.code].value).inc()
+            reason = Refusal.UNRECORDED if answer.is_unrecorded else _REFUSALS[answer.response.status.code]
+            self._metrics.refusals.labels(reason.value).inc()
+
+
+@web.middleware
+async def _hang_up(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Who asks for another path is no API server of ours: connections are kept for those."""
+    try:
+        return await handler(request)
+    except web.HTTPException as refusal:
+        refusal.force_close()
+        raise
 
 
 def _wrong_type(request: web.Request) -> str | None:

@@ -7,8 +7,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+:[0-9a-f]{64,128}$")]
-"""It becomes part of a path and of verdicts, so it must look like one."""
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+:[0-9a-f]{64,128}(?!\n)$")]
+"""It becomes part of a path and of verdicts, so it must look like one. To Python a `$` alone also stands before a last
+line break, hence the lookahead."""
+
+ListDigest = Annotated[str, msgspec.Meta(pattern=r"^([a-z0-9]+:[0-9a-f]{64,128})?(?!\n)$")]
+"""Likewise, or empty: a single manifest was found through no list."""
 
 
 class ImageDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +26,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An image as POST /images and GET /images/{digest} tell of it."""
 
     image_digest: Digest = msgspec.field(name="imageDigest")
-    parent_digest: str | None = msgspec.field(name="parentDigest", default=None)
+    parent_digest: ListDigest | None = msgspec.field(name="parentDigest", default=None)
     analysis_status: str
     image_detail: list[ImageDetail] | None = None
 

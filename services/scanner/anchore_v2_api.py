@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from services.scanner.anchore_v1_api import Digest
+from services.scanner.anchore_v1_api import Digest, ListDigest
 
 
 class ImageDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,7 @@ class AnchoreImage(msgspec.Struct, frozen=True, kw_only=True):
     """An image as POST /images and GET /images/{digest} tell of it."""
 
     image_digest: Digest
-    parent_digest: str | None = None
+    parent_digest: ListDigest | None = None
     analysis_status: str
     image_detail: list[ImageDetail] | None = None
 

@@ -39,7 +39,8 @@ GLANCE = 4.0
 """Seconds between two glances at what another may have written: how old that is, no clock of his need tell."""
 
 ALARM_PAUSE = 10.0
-"""Seconds between two looks that alarms cause: six a minute are enough to ask of anybody."""
+"""Seconds between two looks that alarms cause, or the want of an active bundle: six a minute are enough to ask
+of anybody."""
 
 SHORTEST_LIFE = 10 * INTERVAL
 """Seconds the record lives at least: without it nobody can name a bundle, however short verdicts are known."""
@@ -201,6 +202,8 @@ class Bundles:
             self._comparable.clear()
         self._record = record
         pause = INTERVAL + random.uniform(0, STAGGER)  # noqa: S311  no secret
+        if record.active_bundle_id is None:  # a new Anchore: until one is active nothing can be judged
+            pause = ALARM_PAUSE
         self._due_at = asyncio.get_running_loop().time() + pause
 
     async def _note_away(self) -> None:

@@ -10,12 +10,19 @@ class DeadLetter(Message, frozen=True, kw_only=True, tag="moorgate.v1.dead-lette
     """A message that no repetition would help, kept with the reason."""
 
     what: str
+    """What kind of work it was: `scan`, `decision`, `notification`."""
     reason: str
+    """Why it was given up."""
     subject: str
+    """Where it was published."""
     stream: str
+    """Where it was kept."""
     sequence: int
+    """Its number in that stream."""
     deliveries: int
+    """How often it was delivered."""
     died_at: Utc
+    """When it was given up."""
     payload: bytes
     """Base64 in JSON; cut to what fits a message."""
 

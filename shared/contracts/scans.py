@@ -64,10 +64,13 @@ class ScanRequest(Message, frozen=True, kw_only=True, tag="moorgate.v1.scan-requ
     image: str
     """The normalised reference."""
     bundle_id: str
+    """The policy bundle that is checked: always a named one."""
     seen: int = 0
     """Revision of the verdict that the asker had; 0: none. A newer one answers the request."""
     asked_at: Utc
+    """When it was asked for."""
     asked_by: str = ""
+    """The process that asks, for people."""
 
     @property
     def key(self) -> str:
@@ -80,21 +83,29 @@ class Verdict(Message, frozen=True, kw_only=True, tag="moorgate.v1.verdict"):
 
     tenant: Tenant
     image: str
+    """The normalised reference."""
     digest: str
     """Digest of the manifest that was evaluated."""
     list_digest: str
     """Digest of the manifest list it was found through; the same as `digest` for a single manifest."""
     bundle_id: str
+    """The policy bundle that is checked: always a named one."""
     bundle_hash: str
     """Content hash of the bundle evaluated; another one in force makes this verdict stale."""
     result: Result
+    """What counts; `reasons` says why."""
     evaluated_at: Utc
+    """When Anchore evaluated it."""
     fresh_until: Utc
+    """Until then it is used as it is; afterwards it is asked for again."""
     known_until: Utc
+    """Until then it is kept."""
     failing_since: Utc | None = None
     """Since when the evaluations of this digest under this key have failed without a pass between."""
     reasons: tuple[Reason, ...] = ()
+    """Findings, the stopping ones first; at most 40."""
     reasons_total: int = 0
+    """All findings there were."""
     unchanged_since: Utc | None = None
     """Since when the evaluations under this key have had this result without another between; None: not known."""
     unmapped: bool = False
@@ -106,12 +117,19 @@ class ScanPending(Message, frozen=True, kw_only=True, tag="moorgate.v1.scan-pend
 
     tenant: Tenant
     image: str
+    """The normalised reference."""
     bundle_id: str
+    """The policy bundle that is checked: always a named one."""
     digest: str
+    """Digest of the manifest that is analysed."""
     list_digest: str = ""
+    """Digest of the manifest list it was found through."""
     since: Utc
+    """When the scan was first found pending."""
     next_look: Utc
+    """When a scanner looks again."""
     attempt: int = 1
+    """Looks so far."""
     begun: int = 0
     """Times its work was begun since anything came of it: a message that kills its worker shows itself here."""
 
@@ -121,12 +139,19 @@ class ScanError(Message, frozen=True, kw_only=True, tag="moorgate.v1.scan-error"
 
     tenant: Tenant
     image: str
+    """The normalised reference."""
     bundle_id: str
+    """The policy bundle that is checked: always a named one."""
     error: ErrorClass
+    """Why there is no verdict."""
     message: str
+    """The same for people."""
     attempt: int
+    """Attempts so far."""
     since: Utc
+    """When the first of them failed."""
     until: Utc
+    """Nobody asks again before."""
     begun: int = 0
     """As in `ScanPending`."""
 
@@ -139,9 +164,11 @@ class TenantRecord(Message, frozen=True, kw_only=True, tag="moorgate.v1.tenant")
 
     tenant: Tenant
     active_bundle_id: str | None
+    """What judges where no bundle is named; None: no bundle is active."""
     bundles: dict[str, str]
     """Bundle id to content hash."""
     read_at: Utc
+    """When a scanner read it from Anchore."""
     away_since: Utc | None = None
     """Since when the tenant's Anchore answers no scanner; None: it answers."""
 
@@ -150,10 +177,13 @@ class RunningDigest(Message, frozen=True, kw_only=True, tag="moorgate.v1.running
     """A digest that runs in a namespace, as a kubelet reported it."""
 
     namespace: str
+    """Where it runs."""
     digest: str
+    """As the kubelet reports it in `imageID`."""
     images: tuple[str, ...] = ()
     """As the kubelet names them."""
     seen_at: Utc
+    """When the inventory saw it."""
 
 
 SCAN_REQUEST: "Decoder[ScanRequest]" = msgspec.json.Decoder(ScanRequest)

@@ -78,12 +78,21 @@ def test_what_does_not_run_is_completed_by_what_its_decision_was_about() -> None
     assert (after.spec.images[0].verdict, after.status.state) == ("fail", AuditState.ADMITTED)
 
 
+def test_what_was_decided_before_any_bundle_was_known_is_judged_by_the_one_that_is_active_now() -> None:
+    before = let_in(Outcome.ERROR, bundle_id="", bundle_hash="")
+    [found] = completions.awaited(before, lambda _: tenant()).values()
+    assert (found.bundle_id, found.bundle_hash) == (BUNDLE, HASH)
+    after = revised(before, {NGINX: sight(judged=found, is_running=False)}, {}, at(100))
+    assert after is not None
+    assert after.spec.images[0].bundle == BUNDLE
+
+
 @pytest.mark.parametrize(
     ("changes", "record"),
     [
         ({"outcome": Outcome.PASS}, tenant()),
         ({"outcome": Outcome.NOT_ASKED}, tenant()),
-        ({"bundle_id": ""}, tenant()),
+        ({"bundle_id": ""}, tenant(active_bundle_id=None)),
         ({"image": "NO reference"}, tenant()),
         ({}, None),
     ],

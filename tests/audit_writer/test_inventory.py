@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -132,6 +133,23 @@ async def test_an_inventory_that_fails_is_taken_again(place: Place, monkeypatch:
                 await asyncio.sleep(0.05)
     finally:
         running.cancel()
+
+
+async def test_the_next_inventory_can_be_had_sooner_but_not_too_soon(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "SOONEST", 0.5)
+    some, moments = place.inventory(), list[float]()
+    place.running.on_change(lambda: moments.append(asyncio.get_running_loop().time()))
+    running = asyncio.create_task(some.run())
+    try:
+        async with asyncio.timeout(5):
+            while len(moments) < 3:
+                await asyncio.sleep(0.01)
+                some.hurry()
+    finally:
+        running.cancel()
+    assert all(later - earlier >= 0.5 for earlier, later in pairwise(moments))
 
 
 async def test_the_snapshot_names_what_runs_and_its_namespaces_labels(place: Place) -> None:

@@ -20,7 +20,7 @@ def audit(number: int = 1) -> Audit:
 
 
 async def test_a_change_is_a_line_without_what_an_api_server_would_add() -> None:
-    stream = io.StringIO()
+    stream = io.BytesIO()
     lines = AuditLines(stream)
     stored = await lines.create(audit())
     assert stored.audit is not None
@@ -31,8 +31,22 @@ async def test_a_change_is_a_line_without_what_an_api_server_would_add() -> None
     assert (first["kind"], first["status"]["state"]) == ("Audit", "admitted")
 
 
+async def test_lines_are_utf_8_whatever_the_terminal_speaks() -> None:
+    stream = io.BytesIO()
+    strange = audit()
+    spec = msgspec.structs.replace(strange.spec, release_name="læse-\u65e5")
+    await AuditLines(stream).create(msgspec.structs.replace(strange, spec=spec))
+    assert json.loads(stream.getvalue().decode())["spec"]["releaseName"] == "læse-\u65e5"
+
+
+async def test_of_two_at_once_one_is_told() -> None:
+    lines = AuditLines(io.BytesIO())
+    both = await asyncio.gather(lines.create(audit()), lines.create(audit()), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in both) == ["Conflict", "StoredAudit"]
+
+
 async def test_who_was_slower_is_told() -> None:
-    lines = AuditLines(io.StringIO())
+    lines = AuditLines(io.BytesIO())
     stored = await lines.create(audit())
     assert stored.audit is not None
     with pytest.raises(Conflict):
@@ -44,7 +58,7 @@ async def test_who_was_slower_is_told() -> None:
 
 async def test_what_was_not_used_for_longest_is_forgotten() -> None:
     size = len(msgspec.json.encode(audit()))
-    lines = AuditLines(io.StringIO(), max_bytes=3 * size)
+    lines = AuditLines(io.BytesIO(), max_bytes=3 * size)
     for number in range(1, 5):
         await lines.create(audit(number))
     assert await lines.audit(audit(1).metadata.namespace, "pod-1") is None
@@ -52,7 +66,7 @@ async def test_what_was_not_used_for_longest_is_forgotten() -> None:
 
 
 async def test_without_a_reader_nothing_counts_as_written_and_the_process_ends() -> None:
-    stream = io.StringIO()
+    stream = io.BytesIO()
     stream.close()
     lines = AuditLines(stream)
     with pytest.raises(Unavailable):

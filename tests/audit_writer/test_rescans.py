@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from services.audit_writer.judgements import Judgement, Judgements, RunningKey
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.outlook import Outlook
-from services.audit_writer.rescans import ASK_AGAIN, AWAY, RATE, Rescans
+from services.audit_writer.rescans import ADMISSIONS_TURN, ASK_AGAIN, AWAY, RATE, Rescans
 from services.audit_writer.schedule import last_moment, look
 from shared.broker import Broker
 from shared.buckets import Entry
@@ -268,6 +268,24 @@ async def test_what_a_record_waits_for_is_asked_for_until_it_is_there() -> None:
     rescans.await_verdicts({awaited.key: awaited})
     await ran_for(1000, rescans)
     assert [request.image for _, request in world.asked] == [awaited.reference]
+
+
+@virtually
+async def test_what_was_decided_just_now_is_left_to_the_gateways_own_request_first() -> None:
+    world = World()
+    rescans = world.rescans(100.0)
+    task = asyncio.create_task(rescans.run())
+    await asyncio.sleep(1)
+    awaited = judgement("new:1")
+    rescans.await_also({awaited.key: awaited})
+    await asyncio.sleep(ADMISSIONS_TURN.total_seconds() - 1)
+    assert world.asked == []
+    await asyncio.sleep(2)
+    assert [request.image for _, request in world.asked] == [awaited.reference]
+    rescans.await_also({awaited.key: awaited})  # another Audit of it: asked for once
+    await asyncio.sleep(60)
+    assert len(world.asked) == 1
+    task.cancel()
 
 
 @virtually

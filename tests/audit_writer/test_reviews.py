@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry
 
 from services.audit_writer import reviews
@@ -13,7 +15,7 @@ from services.audit_writer.events import Events
 from services.audit_writer.folds import Folds
 from services.audit_writer.judgements import WorkloadId
 from services.audit_writer.metrics import AuditWriterMetrics
-from services.audit_writer.outlook import Outlook
+from services.audit_writer.outlook import UNDER_WAY, Outlook
 from services.audit_writer.rescans import Rescans
 from services.audit_writer.reviews import Reviews
 from services.audit_writer.running import Running
@@ -57,6 +59,8 @@ class World:
         self.faults: set[str] = set()
         self.events: list[VerdictFlipped] = []
         self.reads = 0
+        self.hurried = 0
+        self.awaited: dict[str, Any] = {}
         self.stored: dict[str, StoredVerdict] = {}
         self.verdicts, self.tenants = _Entries(), _Entries()
         self.running = Running()
@@ -80,6 +84,7 @@ class World:
             events=cast(Events, self),
             broker=cast(Broker, self),
             metrics=AuditWriterMetrics(CollectorRegistry()),
+            hurry=self.hurry,
         )
 
     async def reviewed(self, some: Reviews | None = None, seconds: float = 1) -> None:
@@ -107,6 +112,12 @@ class World:
 
     def await_verdicts(self, awaited: dict[str, Any]) -> None:
         self.awaited = awaited
+
+    def await_also(self, awaited: dict[str, Any]) -> None:
+        self.awaited |= awaited
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     async def all(self) -> AsyncIterator[Audit]:
         for each in list(self.audits.values()):
@@ -141,6 +152,12 @@ class World:
 
 def failing(**changes: Any) -> StoredVerdict:
     return verdict(**{**LATER, **changes})
+
+
+def landed(result: Result) -> StoredVerdict:
+    return (
+        failing() if result is Result.FAIL else verdict(result, reasons=(), known_until=LATER["known_until"])
+    )
 
 
 @virtually
@@ -218,19 +235,118 @@ async def test_a_verdict_that_turns_between_two_inventories_counts_at_once() -> 
     task.cancel()
 
 
+class Unseen(World):
+    """One Audit without a verdict, decided just now, of what the last inventory did not find."""
+
+    AUDIT = ("shop", "replicaset-a")
+
+    def __init__(self, outcome: Outcome = Outcome.PENDING) -> None:
+        super().__init__("a", outcome=outcome)
+        decided = self.audits[self.AUDIT]
+        mark = msgspec.structs.replace(decided.status.decision, at=datetime.now(UTC))
+        status = msgspec.structs.replace(decided.status, decision=mark)
+        self.audit_before = msgspec.structs.replace(decided, status=status)
+        self.audits[self.AUDIT] = self.audit_before
+        self.take_inventory(after=UNDER_WAY + timedelta(seconds=1))
+
+    @property
+    def recorded(self) -> str:
+        return self.audits[self.AUDIT].spec.images[0].verdict
+
+    def take_inventory(self, *names: str, after: timedelta = timedelta()) -> None:
+        """One that was begun so long after the decision."""
+        at = self.audit_before.status.decision.at + after
+        found = snapshot(*(workload(name) for name in names))
+        self.running.replace(msgspec.structs.replace(found, taken_at=at))
+
+
 @virtually
 async def test_of_what_does_not_run_the_missing_verdict_is_awaited_and_recorded() -> None:
-    world = World("a", outcome=Outcome.PENDING)
-    world.running.snapshot = snapshot()
-    decided = world.audits["shop", "replicaset-a"]
-    mark = msgspec.structs.replace(decided.status.decision, at=LATER["known_until"])
-    status = msgspec.structs.replace(decided.status, decision=mark)
-    world.audits["shop", "replicaset-a"] = msgspec.structs.replace(decided, status=status)
+    world = Unseen()
     task = asyncio.create_task(world.reviews().run())
     await asyncio.sleep(1)
     assert set(world.awaited) == {KEY}
     world.judge(failing())
     await asyncio.sleep(1)
-    assert world.audits["shop", "replicaset-a"].spec.images[0].verdict == "fail"
+    assert world.recorded == "fail"
     assert world.did == ["write replicaset-a"]
+    task.cancel()
+
+
+@pytest.mark.parametrize("result", [Result.PASS, Result.FAIL])
+@pytest.mark.parametrize("is_first", [True, False], ids=["the Audit first", "the verdict first"])
+def test_what_is_recorded_between_two_inventories_is_completed_when_its_verdict_lands(
+    result: Result, *, is_first: bool
+) -> None:
+    @virtually
+    async def scene() -> None:
+        world = Unseen()
+        world.audits = {}
+        some = world.reviews()
+        task = asyncio.create_task(some.run())
+        await asyncio.sleep(1)
+        if not is_first:
+            world.judge(landed(result))
+        world.audits[world.AUDIT] = world.audit_before
+        some.put(world.audit_before)
+        await asyncio.sleep(1)
+        if is_first:
+            assert set(world.awaited) == {KEY}
+            assert world.did == []
+            world.judge(landed(result))
+        await asyncio.sleep(1)
+        assert world.recorded == result.value
+        task.cancel()
+
+    scene()
+
+
+@virtually
+async def test_a_fail_of_what_may_run_by_now_waits_for_an_inventory_which_is_asked_for() -> None:
+    """Completed before, it would be on record, and nobody would ever be told."""
+    world = Unseen()
+    world.take_inventory()
+    some = world.reviews()
+    task = asyncio.create_task(some.run())
+    world.judge(failing())
+    await asyncio.sleep(1)
+    assert (world.did, world.recorded) == ([], "pending")
+    assert world.hurried > 0
+    world.take_inventory("a", after=UNDER_WAY)
+    world.outlook.refresh()
+    await asyncio.sleep(1)
+    assert world.did == ["publish", "event a", "write replicaset-a"]
+    assert (world.states, world.recorded) == ({AuditState.DEGRADED}, "fail")
+    task.cancel()
+
+
+@virtually
+async def test_without_any_inventory_a_fail_waits_too() -> None:
+    world = Unseen()
+    world.running.replace(None)
+    world.judge(failing())
+    await world.reviewed()
+    assert (world.did, world.recorded) == ([], "pending")
+
+
+@virtually
+async def test_a_pass_waits_for_no_inventory() -> None:
+    world = Unseen()
+    world.take_inventory()
+    world.judge(landed(Result.PASS))
+    await world.reviewed()
+    assert (world.did, world.recorded, world.hurried) == (["write replicaset-a"], "pass", 0)
+
+
+@virtually
+async def test_an_audit_that_is_gone_is_awaited_no_more() -> None:
+    world = Unseen()
+    some = world.reviews()
+    task = asyncio.create_task(some.run())
+    await asyncio.sleep(1)
+    some.remove(world.audits.pop(world.AUDIT))
+    reads = world.reads
+    world.judge(failing())
+    await asyncio.sleep(1)
+    assert (world.did, world.reads) == ([], reads)
     task.cancel()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -17,15 +18,19 @@ NOT_SERVED = ("cert-manager.io/", "monitoring.coreos.com/")
 NAME = "moorgate-dry-run"
 """Of the release: no other test has objects of this name."""
 
-IS_THERE = "registries"
-"""A namespace that the values of `everything` name."""
+IS_THERE = ("registries", "123")
+"""Namespaces that the values name."""
+
+NUMBERS = sorted((Path(__file__).parent / "values" / "numbers").glob("*.yaml"))
+"""Sets in which whatever is a name looks like a number."""
 
 
 @pytest.fixture
 async def registries(kubectl: Kubectl) -> AsyncIterator[None]:
-    await kubectl.ok("create", "namespace", IS_THERE)
+    await kubectl.ok("create", "namespace", *IS_THERE[:1])
+    await kubectl.ok("create", "namespace", *IS_THERE[1:])
     yield
-    await kubectl.ok("delete", "namespace", IS_THERE, "--wait=false")
+    await kubectl.ok("delete", "namespace", *IS_THERE, "--wait=false")
 
 
 @pytest.mark.usefixtures("registries")
@@ -35,7 +40,7 @@ async def test_the_api_server_takes_all_of_it(kubectl: Kubectl) -> None:
     It warns of what Pod Security's strictest level would refuse.
     """
     await kubectl.ok("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/warn=restricted")
-    for path in chart.VALUES:
+    for path in (*chart.VALUES, *NUMBERS):
         release = Release(name=NAME, namespace=kubectl.namespace, files=(path,))
         served = _served(release.template())
         answer = await _dry_run(kubectl, served)

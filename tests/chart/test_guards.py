@@ -5,6 +5,7 @@ is refused in a guard's own words, so that a guard that is gone shows as an answ
 """
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,12 @@ from tests.support.road import until
 CA, OTHER_CA = "Zmlyc3Q=", "c2Vjb25k"
 GUARDS = "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"
 OPT_OUT, OPT_IN, KEPT = "moorgate.test/unchecked", "moorgate.test/team", "moorgate.test/env"
+STAGE = "moorgate.test/stage"
+BY_NAME = "kubernetes.io/metadata.name"
+"""The API server puts it on every namespace."""
+
+GONE = {"apiVersion": "v1", "kind": "Node", "name": "gone", "uid": "00000000-0000-4000-8000-000000000000"}
+"""An owner that is not there: whoever has no other is collected."""
 
 
 def rendered(name: str, **values: Any) -> list[dict[str, Any]]:
@@ -32,6 +39,8 @@ def rendered(name: str, **values: Any) -> list[dict[str, Any]]:
                 "matchExpressions": [
                     {"key": OPT_OUT, "operator": "DoesNotExist"},
                     {"key": OPT_IN, "operator": "Exists"},
+                    {"key": STAGE, "operator": "NotIn", "values": ["dev"]},
+                    {"key": BY_NAME, "operator": "NotIn", "values": [f"{name}-lab"]},
                 ]
             },
         },
@@ -93,6 +102,11 @@ class Guarded:
             await self.admin.create(each)
             self.made.append(f"{each['kind']}/{each['metadata']['name']}")
 
+    async def orphan(self, user: str, target: str) -> Answer:
+        """Have the garbage collector remove it: give it an owner that is not there. Tried only."""
+        patch = json.dumps({"metadata": {"ownerReferences": [GONE]}})
+        return await self.as_(user, "patch", target, "--dry-run=server", "--type=merge", "--patch", patch)
+
     async def patch(self, user: str, name: str, *operations: dict[str, Any]) -> Answer:
         """A JSON patch of a webhook configuration, tried only."""
         patch = str(list(operations)).replace("'", '"')
@@ -108,8 +122,13 @@ RIGHTS = [
     },
     {
         "apiGroups": [""],
-        "resources": ["namespaces"],
+        "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
         "verbs": ["get", "list", "create", "update", "patch", "delete"],
+    },
+    {
+        "apiGroups": ["rbac.authorization.k8s.io"],
+        "resources": ["clusterroles"],
+        "verbs": ["get", "list", "delete", "deletecollection", "update", "patch"],
     },
     {
         "apiGroups": ["security.banzaicloud.com"],
@@ -161,7 +180,7 @@ def guarded(control_plane: ControlPlane) -> Iterator[Guarded]:
 
 
 async def _set_up(guarded: Guarded) -> None:
-    more = {"namespaces": {"enabled": True, "labels": [KEPT]}}
+    more = {"namespaces": {"enabled": True, "labels": [KEPT, BY_NAME]}}
     await guarded.install(people(guarded))
     await guarded.install([guarded.configuration("pods"), guarded.configuration("workloads")])
     await guarded.install(rendered(guarded.name, guards=more))
@@ -273,8 +292,7 @@ async def test_the_registration_is_kept_from_people(guarded: Guarded) -> None:
         refused(await guarded.patch(guarded.somebody, name, change), words)
         target = f"validatingwebhookconfiguration/{name}"
         refused(await guarded.as_(guarded.somebody, "delete", target, "--dry-run=server"), words)
-        for user in (guarded.chief, guarded.registrar):
-            granted(await guarded.patch(user, name, change))
+        granted(await guarded.patch(guarded.chief, name, change))
         granted(await guarded.as_(guarded.chief, "delete", target, "--dry-run=server"))
         granted(await guarded.admin.run("delete", target, "--dry-run=server"))
 
@@ -318,6 +336,8 @@ async def test_names_that_are_left_out_are_not_everybodys(guarded: Guarded) -> N
     refused(await guarded.as_(guarded.somebody, *new), "does not look at a namespace of this name")
     granted(await guarded.as_(guarded.chief, *new))
     granted(await guarded.as_(guarded.somebody, "create", "namespace", f"{name}-2", "--dry-run=server"))
+    by_selector = ("create", "namespace", f"{guarded.name}-lab", "--dry-run=server")
+    refused(await guarded.as_(guarded.somebody, *by_selector), "does not look at a namespace of this name")
 
 
 @pytest.fixture
@@ -332,7 +352,7 @@ async def watched(guarded: Guarded) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    "change", [f"{OPT_OUT}=true", f"{OPT_IN}-", f"{OPT_IN}=b", f"{KEPT}=dev", f"{KEPT}-"]
+    "change", [f"{OPT_OUT}=true", f"{OPT_IN}-", f"{OPT_IN}=b", f"{KEPT}=dev", f"{KEPT}-", f"{STAGE}=dev"]
 )
 async def test_labels_that_choose_are_kept(guarded: Guarded, watched: str, change: str) -> None:
     label = ("label", "--overwrite", "--dry-run=server", f"namespace/{watched}")
@@ -342,13 +362,82 @@ async def test_labels_that_choose_are_kept(guarded: Guarded, watched: str, chang
 
 
 async def test_a_namespace_is_not_made_with_a_way_out(guarded: Guarded) -> None:
-    for label, is_free in ((OPT_OUT, False), (KEPT, False), (OPT_IN, True)):
-        metadata = {"name": f"{guarded.name}-made", "labels": {label: "true"}}
+    for label, value, is_free in (
+        (OPT_OUT, "true", False),
+        (KEPT, "true", False),
+        (OPT_IN, "true", True),
+        (STAGE, "dev", False),
+        (STAGE, "prod", True),
+    ):
+        metadata = {"name": f"{guarded.name}-made", "labels": {label: value}}
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
         new = ("create", "--dry-run=server", "-f", "-")
         answer = await guarded.as_(guarded.somebody, *new, stdin=manifest)
         granted(answer) if is_free else refused(answer, "knows what to look at")
         granted(await guarded.as_(guarded.chief, *new, stdin=manifest))
+
+
+async def test_a_subresource_is_no_way_around(guarded: Guarded, watched: str) -> None:
+    for way in ("status", "finalize"):
+        path = f"/api/v1/namespaces/{watched}/{way}?dryRun=All"
+        namespace = json.loads(await guarded.admin.ok("get", "namespace", watched, "-o", "json"))
+        for user, is_free in ((guarded.somebody, False), (guarded.chief, True)):
+            granted(await guarded.as_(user, "replace", "--raw", path, "-f", "-", stdin=namespace))
+            changed = {**namespace["metadata"]["labels"], OPT_OUT: "true"}
+            out = {**namespace, "metadata": {**namespace["metadata"], "labels": changed}}
+            answer = await guarded.as_(user, "replace", "--raw", path, "-f", "-", stdin=out)
+            granted(answer) if is_free else refused(answer, "knows what to look at")
+
+
+async def test_the_owner_of_the_registration_is_kept(guarded: Guarded) -> None:
+    owner, other = f"{guarded.name}-webhooks", f"{guarded.name}-other"
+    for name in (owner, other):
+        await guarded.admin.ok("create", "clusterrole", name, "--verb=get", "--resource=namespaces")
+        guarded.made.append(f"clusterrole/{name}")
+    away = ("delete", "clusterrole", owner, "--dry-run=server")
+    refused(await guarded.as_(guarded.somebody, *away), "go with it")
+    everything = "/apis/rbac.authorization.k8s.io/v1/clusterroles?dryRun=All"
+    selected = f"{everything}&fieldSelector=metadata.name%3D{owner}"
+    refused(await guarded.as_(guarded.somebody, "delete", "--raw", selected), "go with it")
+    granted(await guarded.as_(guarded.chief, *away))
+    granted(await guarded.as_(guarded.somebody, "delete", "clusterrole", other, "--dry-run=server"))
+    for user, name, is_free in (
+        (guarded.somebody, owner, False),
+        (guarded.chief, owner, True),
+        (guarded.somebody, other, True),
+    ):
+        answer = await guarded.orphan(user, f"clusterrole/{name}")
+        granted(answer) if is_free else refused(answer, "go with it")
+    granted(await guarded.as_(guarded.somebody, "label", f"clusterrole/{owner}", "harmless=true"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "client", "words"),
+    [
+        ("another", {"service": "gateway", "namespace": "own"}, "two webhook configurations and no other"),
+        ("pods", {"url": "https://127.0.0.1:1/"}, "nobody else"),
+        ("pods", {"service": "listener", "namespace": "own"}, "nobody else"),
+        ("pods", {"service": "gateway", "namespace": "elsewhere"}, "nobody else"),
+        ("pods", {"service": "gateway", "namespace": "own"}, ""),
+    ],
+    ids=["another configuration", "an address", "another Service", "another namespace", "its own"],
+)
+async def test_the_registrar_registers_its_own_gateways_and_nobody_else(
+    guarded: Guarded, kind: str, client: dict[str, str], words: str
+) -> None:
+    config: dict[str, Any] = dict(client)
+    if "service" in client:
+        namespace = guarded.name if client["namespace"] == "own" else client["namespace"]
+        service = {"name": f"{guarded.name}-{client['service']}", "namespace": namespace}
+        config = {"service": service, "caBundle": CA}
+    change = replaced("/webhooks/0/clientConfig", config)
+    if kind == "another":
+        new = guarded.configuration(kind)
+        new["webhooks"][0]["clientConfig"] = config
+        answer = await guarded.as_(guarded.registrar, "create", "--dry-run=server", "-f", "-", stdin=new)
+    else:
+        answer = await guarded.patch(guarded.registrar, f"{guarded.name}-{kind}", change)
+    refused(answer, words) if words else granted(answer)
 
 
 @pytest.mark.parametrize("kind", ["whitelistitem", "imagepolicy"])
@@ -363,9 +452,13 @@ async def test_what_lets_in_wants_a_right_of_its_own(guarded: Guarded, kind: str
     refused(await guarded.as_(guarded.somebody, *change), "`approve`")
     granted(await guarded.as_(guarded.chief, *change))
     granted(await guarded.as_(guarded.somebody, "label", f"{kind}/{name}", "harmless=true"))
-    away = ("delete", f"{kind}/{name}", "--dry-run=server")
-    answer = await guarded.as_(guarded.somebody, *away)
-    granted(answer) if kind == "whitelistitem" else refused(answer, "`approve`")
+    ways = [
+        await guarded.as_(guarded.somebody, "delete", f"{kind}/{name}", "--dry-run=server"),
+        await guarded.orphan(guarded.somebody, f"{kind}/{name}"),
+    ]
+    for answer in ways:
+        granted(answer) if kind == "whitelistitem" else refused(answer, "`approve`")
+    granted(await guarded.orphan(guarded.chief, f"{kind}/{name}"))
 
 
 async def test_conditions_of_a_policy_are_the_gateways(guarded: Guarded) -> None:

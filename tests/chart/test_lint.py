@@ -50,6 +50,43 @@ def test_names_follow_the_release() -> None:
     assert "moorgate-gateway" in names["moorgate"]
     assert "prod-moorgate-gateway" in names["prod-moorgate"]
     assert "security-moorgate-gateway" in names["security"]
+    (dotted,) = {
+        each["metadata"]["name"]
+        for each in Release(name="gate.prod", values=values).template()
+        if each["kind"] == "Service" and each["metadata"]["name"].endswith("-gateway")
+    }
+    assert dotted == "gate-prod-moorgate-gateway"
+
+
+def test_a_service_must_begin_with_a_letter() -> None:
+    release = Release(name="2026", values={"anchore": {"url": "http://anchore:8228"}})
+    with pytest.raises(HelmError, match="set fullnameOverride"):
+        release.template()
+
+
+def test_names_that_yaml_takes_for_numbers_stay_names() -> None:
+    values = {"anchore": {"url": "http://anchore:8228", "existingSecret": "123"}, "fullnameOverride": "gate"}
+
+    def check(node: object, path: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                is_name = key in ("name", "namespace", "secretName", "app.kubernetes.io/instance")
+                assert isinstance(value, str) or not is_name, f"{path}/{key} is {value!r}"
+                check(value, f"{path}/{key}")
+        elif isinstance(node, list):
+            for number, value in enumerate(node):
+                check(value, f"{path}/{number}")
+
+    for each in Release(name="2026", namespace="123", values=values).template():
+        check(each, f"{each['kind']}/{each['metadata']['name']}")
+
+
+def test_the_namespace_of_everybody_is_no_place_for_it() -> None:
+    """It would not be looked at, and nobody would notice."""
+    values = {"anchore": {"url": "http://anchore:8228"}}
+    with pytest.raises(HelmError, match="a namespace of its own"):
+        Release(namespace="default", values=values).template()
+    assert Release(namespace="default", values={**values, "webhooks": {"enabled": False}}).template()
 
 
 @pytest.mark.parametrize(
@@ -61,6 +98,13 @@ def test_names_follow_the_release() -> None:
         ({"gateway": {"pathSecret": False}}, "forge records"),
         ({"gateway": {"preStopSeconds": 20}}, "gateway.terminationGracePeriodSeconds"),
         ({"scanner": {"notifications": {"enabled": True}}}, "scanner.notifications"),
+        (
+            {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 2}}},
+            "gateway.autoscaling",
+        ),
+        ({"scanner": {"autoscaling": {"enabled": True, "minReplicas": 9}}}, "scanner.autoscaling"),
+        ({"gateway": {"clientCA": {"secret": "a", "configMap": "b"}}}, "not both"),
+        ({"bootstrap": {"registries": [{"namespace": "a", "name": "b"}]}}, "bootstrap.anchore.adminSecret"),
     ],
 )
 def test_what_is_missing_is_named(values: dict[str, object], advice: str) -> None:

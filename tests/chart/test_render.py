@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.dev.helm import CHART
+from deploy.dev.helm import CHART, Release
 from tests.support import chart
 from tests.support.chart import Json, PodTemplate, component, of_kind, pod_templates, rendered
 
@@ -252,3 +252,113 @@ def test_nats_asks_for_as_many_copies_as_it_has_servers() -> None:
             if each["name"] == "MOORGATE_NATS_REPLICAS"
         }
         assert said == {str(servers)}
+
+
+def test_neighbours_in_the_cluster_are_left_out_and_reached_at_the_port_of_their_address() -> None:
+    values = {
+        "anchore": {"url": "https://api.anchore.svc.cluster.local:9999"},
+        "tenants": {
+            "inline": {"a": {"url": "http://api.anchore-a.svc", "username": "a", "passwordFile": "a"}}
+        },
+        "nats": {
+            "builtin": {"enabled": False},
+            "url": "tls://nats.nats-a.svc:4333, tls://nats-0.nats.nats-b.svc.cluster.local:4333,tls://nats.example:4444",
+        },
+    }
+    objects = tuple(Release(values=values).template())
+    webhooks = yaml.safe_load(chart.named(objects, "ConfigMap", "moorgate-webhooks")["data"]["pods.yaml"])
+    (by_name,) = webhooks["webhooks"][0]["namespaceSelector"]["matchExpressions"]
+    assert {"anchore", "anchore-a", "nats-a", "nats-b"} <= set(by_name["values"])
+    assert not {"nats", "example", "svc", "api"} & set(by_name["values"])
+    egress = chart.named(objects, "NetworkPolicy", "moorgate-scanner")["spec"]["egress"]
+    open_ports = {port["port"] for rule in egress for port in rule["ports"]}
+    assert {9999, 8228, 4333, 4444, 4222, 53} <= open_ports
+
+
+def test_targets_of_notifications_are_reached_at_the_port_of_their_address() -> None:
+    targets = [
+        {"name": "siem", "type": "webhook", "url": "https://siem.example:8443/hook"},
+        {"name": "ops", "type": "slack", "urlFile": "slack-url"},
+    ]
+    values = {"anchore": {"url": "http://anchore:8228"}, "notify": {"inline": {"targets": targets}}}
+    objects = tuple(Release(values=values).template())
+    egress = chart.named(objects, "NetworkPolicy", "moorgate-audit-writer")["spec"]["egress"]
+    assert [port["port"] for port in egress[-1]["ports"]] == [443, 80, 9093, 8443]
+
+
+def test_labels_of_a_part_go_before_those_of_all() -> None:
+    values = {
+        "anchore": {"url": "http://anchore:8228"},
+        "commonLabels": {"team": "all", "tier": "all"},
+        "gateway": {"podLabels": {"team": "own"}},
+        "bootstrap": {"podLabels": {"team": "own"}, "podAnnotations": {"a": "b"}},
+        "monitoring": {
+            part: {"enabled": True, "labels": {"team": "own"}}
+            for part in ("podMonitor", "rules", "dashboard")
+        },
+    }
+    objects = tuple(Release(values=values).template())
+    jobs = [each for each in pod_templates(objects) if each.owner["kind"] == "Job"]
+    assert len(jobs) == 3
+    assert all(each.metadata["annotations"] == {"a": "b"} for each in jobs)
+    found = [each.metadata["labels"] for each in (component(objects, "gateway"), *jobs)]
+    made = of_kind(objects, "PodMonitor", "PrometheusRule", "ConfigMap")
+    found += [
+        each["metadata"]["labels"] for each in made if "component" not in str(each["metadata"]["labels"])
+    ]
+    assert len(found) == 7
+    assert [(each["team"], each["tier"]) for each in found] == [("own", "all")] * len(found)
+
+
+@each_set
+def test_what_a_failed_job_said_can_be_read(values: str) -> None:
+    """Its Pods stay: a container that is started again takes the log of the one before along in the end."""
+    for each in pod_templates(rendered(values)):
+        if each.owner["kind"] == "Job":
+            assert each.spec["restartPolicy"] == "Never", each.name
+
+
+def test_names_of_jobs_are_no_longer_than_a_label() -> None:
+    values = {"anchore": {"url": "http://anchore:8228"}, "fullnameOverride": "a" * 40}
+    names = [each["metadata"]["name"] for each in Release(values=values).template() if each["kind"] == "Job"]
+    revision = len("1")
+    assert len(names) == 3
+    assert all(len(name) - revision + len("999999999") <= 63 for name in names), names
+
+
+def test_off_without_quotes_means_off() -> None:
+    values = {
+        "anchore": {"url": "http://anchore:8228"},
+        "policy": {"mode": False},
+        "auditWriter": {"reports": False},
+    }
+    objects = tuple(Release(values=values).template())
+    for part, name in (
+        ("gateway", "MOORGATE_MODE"),
+        ("audit-writer", "MOORGATE_MODE"),
+        ("audit-writer", "MOORGATE_REPORTS"),
+    ):
+        env = chart.component(objects, part).containers()[0]["env"]
+        assert {"name": name, "value": "off"} in env
+
+
+def test_a_gateway_whose_node_is_gone_is_replaced_soon() -> None:
+    """Also where a node's own taints are put up with: a list in the values replaces the list before it."""
+    own = {"key": "dedicated", "operator": "Exists", "effect": "NoSchedule"}
+    values = {"anchore": {"url": "http://anchore:8228"}, "gateway": {"tolerations": [own]}}
+    tolerations = component(tuple(Release(values=values).template()), "gateway").spec["tolerations"]
+    assert own in tolerations
+    seconds = {each["key"]: each["tolerationSeconds"] for each in tolerations if each != own}
+    assert seconds == {"node.kubernetes.io/not-ready": 30, "node.kubernetes.io/unreachable": 30}
+
+
+@pytest.mark.parametrize("unsatisfiable", ["ScheduleAnyway", "DoNotSchedule"])
+def test_gateways_can_be_kept_on_nodes_of_their_own(unsatisfiable: str) -> None:
+    values = {"anchore": {"url": "http://anchore:8228"}, "gateway": {"nodeSpread": unsatisfiable}}
+    constraints = component(tuple(Release(values=values).template()), "gateway").spec[
+        "topologySpreadConstraints"
+    ]
+    (found,) = [each for each in constraints if each["topologyKey"] == "kubernetes.io/hostname"]
+    assert (found["whenUnsatisfiable"], found["maxSkew"]) == (unsatisfiable, 1)
+    assert found["matchLabelKeys"] == ["pod-template-hash"], "old and new Pods side by side are no skew"
+    assert found["nodeTaintsPolicy"] == "Honor", "a node that is lost keeps nobody waiting"

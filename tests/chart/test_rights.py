@@ -41,7 +41,7 @@ RIGHTS = {
     "audit-writer": {
         ("namespaced", "coordination.k8s.io", "leases", "", "create"),
         ("namespaced", "coordination.k8s.io", "leases", "moorgate-audit-writer", "get patch"),
-        ("cluster", "security.banzaicloud.com", "audits", "", "create delete get list patch"),
+        ("cluster", "security.banzaicloud.com", "audits", "", "create delete get list patch watch"),
         ("cluster", "security.banzaicloud.com", "imagepolicies", "", "list watch"),
         ("cluster", "security.banzaicloud.com", "whitelistitems", "", "list watch"),
         ("cluster", "", "pods", "", "get list"),

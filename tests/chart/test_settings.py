@@ -68,7 +68,11 @@ def test_defaults_are_the_programs_own(service: str, tmp_path: Path) -> None:
     by_chart = LOADERS[service](environment(component(objects, service), objects, tmp_path))
     by_program = LOADERS[service](LEAST[service])
     for name in set(by_program.__struct_fields__) - OWN:
-        assert getattr(by_chart, name) == getattr(by_program, name), name
+        ours, its = getattr(by_chart, name), getattr(by_program, name)
+        if name == "outbox":  # the chart gives it a folder, which a program has to be told
+            assert str(ours.path) == "/var/lib/moorgate/outbox"
+            its = msgspec.structs.replace(its, path=ours.path)
+        assert ours == its, name
 
 
 @each_set

@@ -1,6 +1,8 @@
 """What any server, however broken, may answer: it costs bounded memory and time, and comes to one of our own errors."""
 
+import asyncio
 import gzip
+import traceback
 import tracemalloc
 import zlib
 from datetime import UTC, datetime
@@ -15,8 +17,9 @@ from services.scanner.anchore_v1 import AnchoreV1
 from services.scanner.calls import Calls
 from shared import anchore as transport
 from shared import images
-from shared.anchore import ErrorBody, Reply
-from shared.errors import Unavailable
+from shared.anchore import AnchoreHttp, AnchoreSettings, ErrorBody, Reply, open_session
+from shared.errors import MoorgateError, Unavailable
+from shared.settings import Secret
 from tests.support.anchore_client import NOT_UNDERSTOOD, TRY_AGAIN, always, calls_of, outcome
 
 TAGGED = images.parse("r.example/a:1")
@@ -186,3 +189,58 @@ async def test_every_call_is_counted_once_by_its_status() -> None:
 def counted(calls: Calls, operation: str, code: str) -> float:
     value: float = calls._metrics.anchore_requests.labels(operation, code)._value.get()
     return value
+
+
+TOKEN = "YWRhOnBhc3M6d8O2cmQ="
+"""Basic authentication of the client that `calls_of` makes; its password is `pass:wörd`."""
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 500, 502, 503])
+async def test_what_a_proxy_sends_back_of_our_credentials_goes_no_further(status: int) -> None:
+    async def echo(request: web.Request) -> web.StreamResponse:
+        """As a proxy that is being debugged."""
+        sent = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
+        return web.Response(status=status, text=f"{sent}\nthe password is pass:wörd")
+
+    async with calls_of(echo) as (calls, journal):
+        for call in (AnchoreV1(calls).bundles(), AnchoreV1(calls).add_image(TAGGED), calls.detect()):
+            with pytest.raises(MoorgateError) as caught:
+                await call
+            said = "".join(traceback.format_exception(caught.value))
+            assert TOKEN not in said
+            assert "wörd" not in said
+    assert journal[0].headers["Authorization"] == f"Basic {TOKEN}", "it was sent, so it could come back"
+
+
+async def test_what_comes_back_where_a_status_line_should_be_goes_no_further() -> None:
+    """aiohttp quotes the bytes that it cannot read."""
+
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent[sent.index(b"Authorization") :])
+        writer.close()
+
+    server = await asyncio.start_server(garble, "127.0.0.1", 0)
+    settings = AnchoreSettings(
+        url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+        username="ada",
+        password=Secret("pass:wörd"),
+    )
+    async with server, open_session(settings) as session:
+        with pytest.raises(Unavailable) as caught:
+            await AnchoreHttp(session, settings).request("GET", "/v1/version")
+    said = "".join(traceback.format_exception(caught.value))
+    assert "Expected HTTP/" in said, "what came is quoted"
+    assert TOKEN not in said
+
+
+async def test_what_stands_in_the_body_is_hidden_too_and_before_anything_is_cut() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=503, text="x" * 190 + await request.text())
+
+    async with calls_of(answer) as (calls, _):
+        with pytest.raises(Unavailable) as caught:
+            await calls.http.request(
+                "POST", "/v1/registries", body={"p": "s3cr3t-pass"}, hide=Secret("s3cr3t-pass")
+            )
+    assert "s3c" not in str(caught.value)

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from services.gateway import answer
 from services.gateway.decision import Judged, decide
-from services.gateway.evidence import Evidence
 from services.gateway.workloads import Workload
 from shared.contracts import ContainerKind, ErrorClass, Mode, Outcome, Reason, Result
+from shared.evidence import Evidence
 from shared.pods import PodImage
 from shared.policies import OnError, OnPending
 from tests.support.builders import BUNDLE, DIGEST, FINDING, START, TAG, at, pod_image, rule, verdict

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.gateway.decision import NOT_ASKED, Decision, Judged, Step, can_be_refused, decide, step
-from services.gateway.evidence import Ask, Evidence
 from shared.contracts import Action, Mode, Outcome
+from shared.evidence import Ask, Evidence
 from shared.policies import OnError, OnPending, Rule
 from tests.support.builders import START, pod_image, rule
 

@@ -10,7 +10,6 @@ import pytest
 
 from services.gateway.deadlines import Deadline
 from services.gateway.decision import Judged
-from services.gateway.evidence import Ask, Evidence
 from services.gateway.image_policies import ImagePolicies, ImagePolicy
 from services.gateway.judge import Judge, Patience
 from services.gateway.namespaces import Namespaces
@@ -18,6 +17,7 @@ from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLo
 from services.gateway.workloads import Workload
 from shared.contracts import ContainerKind, ErrorClass, Mode, Outcome, Result
 from shared.crds import WhiteListItem
+from shared.evidence import Ask, Evidence
 from shared.pods import PodImage
 from shared.subjects import running_key
 from tests.support.builders import BUNDLE, DIGEST, pod_image, rule, tenant_record, verdict, whitelist_item

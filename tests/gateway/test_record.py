@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from services.gateway.decision import Judged, decide
-from services.gateway.evidence import Evidence
 from services.gateway.record import decided
 from services.gateway.workloads import Workload
 from shared import contracts
@@ -21,6 +20,7 @@ from shared.contracts import (
     Reason,
     Result,
 )
+from shared.evidence import Evidence
 from shared.pods import PodImage
 from shared.releases import Release
 from tests.support.builders import (
@@ -63,7 +63,7 @@ def failing(image: PodImage | None = None, *reasons: Reason) -> Judged:
 
 
 def event(images: list[Judged], message: str = "because", **request: Any) -> AdmissionDecided:
-    return decided(
+    found, payload = decided(
         admission(pod("nginx"), **request),
         WORKLOAD,
         Release(name="web-0", is_fake=True, recorded="web"),
@@ -72,6 +72,8 @@ def event(images: list[Judged], message: str = "because", **request: Any) -> Adm
         message=message,
         now=START,
     )
+    assert payload == contracts.encode(found) or len(payload) > contracts.MAX_MESSAGE_BYTES
+    return found
 
 
 def test_the_event_says_everything_the_record_needs() -> None:

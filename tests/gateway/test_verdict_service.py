@@ -271,18 +271,21 @@ async def test_a_tenant_that_nobody_serves_is_refused(world: World, tenant: str,
 
 
 async def test_more_questions_than_may_wait_are_refused_at_once(world: World) -> None:
-    most = verdict_answers.MAX_UNDER_WAY
+    most = verdict_answers.MAX_OF_A_TENANT
     async with world.gateway() as gateway:
         waiting = [
             asyncio.create_task(world.ask({"image": f"w{n}:1", "timeoutSeconds": 25})) for n in range(most)
         ]
 
         async def all_wait() -> bool:
-            return gateway.service._answers._under_way == most
+            return gateway.service._answers._under_way.total() == most
 
         await until(all_wait, "all wait", WITHIN)
         assert refusal(await world.ask({"image": "nginx"}))[0] == "429"
         assert gateway.count("busy") == 1
+        assert refusal(await world.ask({"image": "nginx"}, tenant="nobody"))[0] == "404", (
+            "others are answered"
+        )
         for task in waiting:
             task.cancel()
 

@@ -23,7 +23,7 @@ from services.gateway.image_policies import ImagePolicies
 from services.gateway.judge import Judge
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.namespaces import Namespaces
-from services.gateway.outbox import Outbox
+from services.gateway.outbox import Outbox, OutboxSettings
 from services.gateway.scan_rates import Rate, ScanRates
 from services.gateway.verdict_lookup import VerdictLookup
 from services.gateway.webhook import MAX_BODY, Webhook
@@ -63,7 +63,7 @@ class Gateway:
         broker = Broker(BrokerSettings(url="nats://127.0.0.1:9"), "tests", self.metrics)
         self.mirror = VerdictMirror(broker)
         self.whitelist = Whitelist(cluster_wide=True)
-        self.outbox = Outbox(broker, self.metrics)
+        self.outbox = Outbox(broker, self.metrics, OutboxSettings())
         self.mirror.tenants._entries["default"] = Entry(1, contracts.encode(tenant_record()))
         rates = ScanRates(Rate(10_000, 1.0), lambda: 0.0)
         judge = Judge(
@@ -84,7 +84,7 @@ class Gateway:
 
     @property
     def recorded(self) -> list[AdmissionDecided]:
-        return [decided for decided, _ in self.outbox._entries.values()]
+        return [contracts.decode(each.payload, contracts.ADMISSION_DECIDED) for each in self.outbox.left()]
 
     @asynccontextmanager
     async def serving(self, secret: str | None = None) -> AsyncIterator[Client]:

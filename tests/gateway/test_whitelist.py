@@ -210,3 +210,15 @@ def test_an_item_with_images_covers_those_alone(globs: tuple[str, ...], *, is_co
 def test_the_rule_for_fake_releases_holds_for_any_name(sought: str, name: str) -> None:
     expected = sought == name or (sought.startswith(f"{name}-"))
     assert covering([whitelist_item(name)], release(sought, is_fake=True)) == ([name] if expected else [])
+
+
+def test_more_patterns_than_one_automaton_takes_all_count() -> None:
+    """RE2 refuses to compile so many together: that would have failed every admission of the cluster."""
+    items = [whitelist_item(f"i{number}", regexp=f".*{number}.*[a-z]{{50}}") for number in range(2500)]
+    found = covering(items, release("2042-" + "a" * 50))
+    assert found == sorted(["i0", "i2", "i4", "i20", "i42", "i204", "i2042"])
+
+
+def test_a_pattern_too_large_for_any_automaton_covers_nothing_and_spares_the_others() -> None:
+    large = whitelist_item("large", regexp=r"(?:\p{L}{100}){10}" * 40)
+    assert covering([large, whitelist_item("small", regexp="w.b")], release("web")) == ["small"]

@@ -67,6 +67,17 @@ class Scene:
         found: dict[str, Any] = await until(is_so, f"{prefix}… is {state}", seconds)
         return found
 
+    async def inventory(self) -> None:
+        """One that began after now is complete: the second that ends from now on."""
+        sample = "moorgate_inventory_last_success_timestamp_seconds"
+        for _ in range(2):
+            before = await self.road.metric("audit_writer-0", sample)
+
+            async def is_newer(before: float = before) -> bool:
+                return await self.road.metric("audit_writer-0", sample) > before
+
+            await until(is_newer, "another inventory", 60)
+
     async def told(self, namespace: str) -> list[dict[str, Any]]:
         """The flip events of the namespace, as they lie in the stream."""
         client = await nats.connect(**self.road.nats.options("operator"))
@@ -142,6 +153,7 @@ async def test_a_new_cve_degrades_what_runs_and_its_correction_recovers_it(scene
         await kube.wait("condition=Available", f"deployment/{name}")
         await scene.state(kube, f"replicaset-{name}", "admitted")
 
+    await scene.inventory()
     await scene.find(CVE)
     degraded = await scene.state(kube, "replicaset-front", "degraded")
     await scene.state(kube, "replicaset-back", "degraded")

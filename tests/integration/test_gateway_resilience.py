@@ -113,6 +113,7 @@ class Pair(WatchedRoad):
                 **(base.env or {}),
                 "MOORGATE_LISTEN": f"127.0.0.1:{port}",
                 "MOORGATE_METRICS_LISTEN": f"127.0.0.1:{probes}",
+                "MOORGATE_OUTBOX_DIR": str(folder / "outbox"),
                 **settings,
             },
         )

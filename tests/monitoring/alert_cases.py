@@ -247,6 +247,19 @@ CASES = [
         0,
     ),
     Case("MoorgateOutboxFilling", "NATS acknowledges nothing", _gauge("outbox_entries", NS, "0+100x60"), 20),
+    Case(
+        "MoorgateOutboxDamaged",
+        "a corrupt record",
+        _gauge("outbox_damaged_total", f'{NS},kind="corrupt"', "0x20 1x60"),
+        25,
+    ),
+    Case(
+        "MoorgateOutboxDamaged",
+        "long ago",
+        _gauge("outbox_damaged_total", f'{NS},kind="corrupt"', "0x20 1x60"),
+        50,
+        0,
+    ),
     Case("MoorgateOutboxFilling", "a burst", _gauge("outbox_entries", NS, "0 900 900 0x60"), 20, 0),
     Case(
         "MoorgateAuditsBehind",

@@ -26,7 +26,7 @@ from tests.mutation.mutants import Mutant, enums, mutants
 ROOT = Path(__file__).parents[2]
 MODULES = {
     "services/gateway/decision.py": "tests/gateway/test_decision.py",
-    "services/gateway/evidence.py": "tests/gateway/test_evidence.py",
+    "shared/evidence.py": "tests/shared/test_evidence.py",
     "shared/whitelist.py": "tests/gateway/test_whitelist.py",
     "services/gateway/workloads.py": "tests/gateway/test_workloads.py",
     "services/gateway/incumbents.py": "tests/gateway/test_incumbents.py",

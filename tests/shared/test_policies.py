@@ -299,3 +299,17 @@ def test_the_order_of_arrival_does_not_matter(specs: dict[str, PolicySpec], rand
     shuffled = list(specs.items())
     random.shuffle(shuffled)
     assert rule(policies(**dict(shuffled))) == rule(policies(**specs))
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_while_no_tenant_is_known_a_policy_that_names_none_keeps_its_mode(mode: Mode) -> None:
+    """As in a gateway that was started while NATS was away."""
+    plain = compile_policy("plain", PolicySpec(mode=mode))
+    rule = Policies([plain], DEFAULTS).rule_for({}, "docker.io/library/nginx:1", "nginx:1", lambda _: None)
+    assert (rule.policy, rule.mode) == ("plain", mode)
+    for named in (PolicySpec(mode=mode, tenant="team-a"), PolicySpec(mode=mode, policy_bundle="strict")):
+        broken = compile_policy("named", named)
+        rule = Policies([broken], DEFAULTS).rule_for(
+            {}, "docker.io/library/nginx:1", "nginx:1", lambda _: None
+        )
+        assert (rule.policy, rule.mode) == ("named", DEFAULTS.mode)

@@ -74,6 +74,8 @@ NO_DURATIONS = [
     "s5",
     ".5s",
     "5us",
+    "876001h",
+    "9" * 400 + "h",
 ]
 
 
@@ -90,6 +92,11 @@ def test_what_is_no_duration_is_named_with_an_example(text: str) -> None:
     if text:
         with pytest.raises(BadSetting, match=f"^{NAME} is .*: it must be a duration such as 90s"):
             refused(text).duration(NAME, "1s")
+
+
+def test_what_is_no_text_is_refused_before_anything_would_send_it() -> None:
+    with pytest.raises(BadSetting, match=r"^MOORGATE_ANCHORE_PASSWORD is not UTF-8 text$"):
+        environment(ANCHORE_PASSWORD="\udcff")
 
 
 def test_a_duration_may_have_a_least_value() -> None:
@@ -260,7 +267,7 @@ def refusal(read: Callable[[], object]) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(("name", "value"), [("OUTBOX_DIR", "/outbox"), ("PAGE_LISTEN", ":8444")])
+@pytest.mark.parametrize(("name", "value"), [("PAGE_KEY_FILE", "/key"), ("PAGE_LISTEN", ":8444")])
 def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: str) -> None:
     with pytest.raises(BadSetting, match=f"^MOORGATE_{name} has no effect in this version"):
         Environment({f"MOORGATE_{name}": value})

@@ -151,10 +151,10 @@ async def cluster_of(api: ApiServer) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def watching(api: ApiServer) -> AsyncIterator[tuple[Log, Watch[WhiteListItem]]]:
+async def watching(api: ApiServer, selector: str = "") -> AsyncIterator[tuple[Log, Watch[WhiteListItem]]]:
     async with cluster_of(api) as cluster:
         log = Log()
-        watch = Watch(cluster, WHITELIST_PATH, WhiteListItem, log)
+        watch = Watch(cluster, WHITELIST_PATH, WhiteListItem, log, selector=selector)
         task = asyncio.create_task(watch.run())
         try:
             yield log, watch
@@ -181,6 +181,13 @@ async def test_everything_is_listed_in_pages_then_watched_from_there(api: ApiSer
     assert second == {"limit": "500", "continue": "next-page"}
     assert (watched["resourceVersion"], watched["allowWatchBookmarks"]) == ("12", "true")
     assert int(watched["timeoutSeconds"]) > 0
+
+
+async def test_only_what_has_the_labels_is_listed_and_watched(api: ApiServer) -> None:
+    api.lists = [page(item("a"), more="next-page"), page(item("b"), version="12")]
+    async with watching(api, "complete=false"):
+        await api.next_watch()
+    assert [each.get("labelSelector") for each in api.queries] == ["complete=false"] * 3
 
 
 async def test_a_watch_that_ends_is_resumed_from_what_was_seen_last(api: ApiServer) -> None:

@@ -55,8 +55,8 @@ class Anchore:
         hide: Secret | None = None,
     ) -> bytes:
         """Change something. `hide`: stands in the body and must not stand in an error. Raises `Unavailable`, `Refused`."""
-        reply = await self._http.request(method, f"/{self.api}{path}", query=query, body=body)
-        self._check(reply, f"{method} {path}", hide)
+        reply = await self._http.request(method, f"/{self.api}{path}", query=query, body=body, hide=hide)
+        self._check(reply, f"{method} {path}")
         return reply.body
 
     async def own_account(self) -> Identity | None:
@@ -73,13 +73,12 @@ class Anchore:
             )
         return found
 
-    def _check(self, reply: Reply, what: str, hide: Secret | None = None) -> None:
+    def _check(self, reply: Reply, what: str) -> None:
         if reply.is_ok:
             return
         if reply.status == HTTPStatus.UNAUTHORIZED:
             raise Refused(reply.status, f"{what}: Anchore does not accept the password of {self.username!r}")
-        reason = " ".join(_reason(reply).split())
-        raise Refused(reply.status, f"{what}: {reason.replace(hide.reveal(), '…') if hide else reason}")
+        raise Refused(reply.status, f"{what}: {' '.join(_reason(reply).split())}")
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import binascii
 import msgspec
 
 from services.cli.bootstrap.file import SecretName
-from shared.cluster import MERGE, Cluster
+from shared.cluster import MERGE, Cluster, object_path
 
 USERNAME, PASSWORD, ACCOUNT, URL = "username", "password", "account", "url"
 """The keys; a scanner mounts `password` as its MOORGATE_ANCHORE_PASSWORD_FILE."""
@@ -48,7 +48,7 @@ class KubeSecret(msgspec.Struct, kw_only=True, rename="camel"):
 
 async def read(cluster: Cluster, name: SecretName) -> KubeSecret | None:
     """The Secret, or None. Raises `Unavailable`, `Refused`."""
-    return await cluster.get(f"{_collection(name)}/{name.name}", _SECRET)
+    return await cluster.get(object_path(_collection(name), name.name), _SECRET)
 
 
 async def write(
@@ -64,12 +64,12 @@ async def write(
         "metadata": {"labels": LABELS, "resourceVersion": present.metadata.resource_version},
         "data": data,
     }
-    path = f"{_collection(name)}/{name.name}"
+    path = object_path(_collection(name), name.name)
     await cluster.request("PATCH", path, body=msgspec.json.encode(patch), content_type=MERGE)
 
 
 def _collection(name: SecretName) -> str:
-    return f"/api/v1/namespaces/{name.namespace}/secrets"
+    return f"{object_path('/api/v1/namespaces', name.namespace)}/secrets"
 
 
 _SECRET = msgspec.json.Decoder(KubeSecret)

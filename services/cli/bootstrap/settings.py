@@ -20,6 +20,7 @@ from services.cli.bootstrap.file import (
     SecretName,
     User,
 )
+from shared import yaml_files
 from shared.anchore import AnchoreSettings
 from shared.errors import BadSetting
 from shared.settings import Environment, Secret, parse_duration
@@ -75,11 +76,10 @@ def load(environment: Environment) -> BootstrapSettings:
 
 def _read(path: Path) -> BootstrapFile:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml_files.document(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         return msgspec.convert({} if content is None else content, BootstrapFile)
     except yaml.YAMLError as error:  # its text may quote what stands there
-        mark = getattr(error, "problem_mark", None)
-        raise BadSetting(f"{NAME}: {path} is no YAML{f' (line {mark.line + 1})' if mark else ''}") from error
+        raise BadSetting(f"{NAME}: {path} is no YAML{yaml_files.where(error)}") from error
     except msgspec.ValidationError as error:
         raise BadSetting(f"{NAME}: {path}: {error}") from error
 

@@ -4,15 +4,22 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
-{{/* The release's name where it tells what it is, else release-chart. 40 characters: names of Pods hang more on it. */}}
+{{/*
+The release's name where it tells what it is, else release-chart. 40 characters: names of Pods hang more on it. Names of Services
+have no dots and begin with a letter (RFC 1035).
+*/}}
 {{- define "moorgate.fullname" -}}
+{{- $release := .Release.Name | replace "." "-" }}
+{{- $name := printf "%s-%s" $release (include "moorgate.name" .) }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
-{{- else if contains (include "moorgate.name" .) .Release.Name }}
-{{- .Release.Name | trunc 40 | trimSuffix "-" }}
-{{- else }}
-{{- printf "%s-%s" .Release.Name (include "moorgate.name" .) | trunc 40 | trimSuffix "-" }}
+{{- $name = .Values.fullnameOverride }}
+{{- else if contains (include "moorgate.name" .) $release }}
+{{- $name = $release }}
 {{- end }}
+{{- if not (regexMatch "^[a-z]" $name) }}
+{{- fail (printf "the release's name %s begins with no letter, which a Service's must: set fullnameOverride" .Release.Name) }}
+{{- end }}
+{{- $name | trunc 40 | trimSuffix "-" }}
 {{- end }}
 
 {{/* Labels of every object. Give a dict of root and component, or the root alone for what belongs to all. */}}
@@ -28,11 +35,16 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 app.kubernetes.io/part-of: moorgate
 {{- end }}
 
+{{/* The same with more, which go before commonLabels: dict of root, component and more. One map, for YAML takes a key once. */}}
+{{- define "moorgate.labelsWith" -}}
+{{- toYaml (merge (dict) (.more | default dict) (include "moorgate.labels" . | fromYaml)) }}
+{{- end }}
+
 {{/* Labels by which a component's Pods are found: they never change. */}}
 {{- define "moorgate.selectorLabels" -}}
 {{- $root := .root | default . -}}
-app.kubernetes.io/name: {{ include "moorgate.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "moorgate.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -58,7 +70,7 @@ apiVersion: v1
 kind: ServiceAccount
 metadata:
   name: {{ include "moorgate.serviceAccountName" . }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels: {{- include "moorgate.labels" . | nindent 4 }}
   {{- with .values.serviceAccountAnnotations }}
   annotations: {{- toYaml . | nindent 4 }}
@@ -94,16 +106,43 @@ capabilities:
 {{- end -}}
 {{- end }}
 
+{{/*
+How many Pods a Deployment has: dict of root, component and values. With an autoscaler as many as there are: an apply that gives no
+number takes away the one of the apply before, and Kubernetes reads none as 1. Without a cluster to ask there is none to give.
+*/}}
+{{- define "moorgate.replicas" -}}
+{{- $name := printf "%s-%s" (include "moorgate.fullname" .root) .component -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $scaling := .values.autoscaling -}}
+{{- if not $scaling.enabled -}}
+{{ .values.replicas }}
+{{- else -}}
+{{- with lookup "apps/v1" "Deployment" $namespace $name -}}
+{{- if lookup "autoscaling/v2" "HorizontalPodAutoscaler" $namespace $name -}}
+{{ int .spec.replicas }}
+{{- else -}}
+{{ max $scaling.minReplicas .spec.replicas }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* Where a component's Pods run: dict of root, component, values. Apart from one another, where nothing else is said. */}}
 {{- define "moorgate.scheduling" -}}
 {{- $labels := include "moorgate.selectorLabels" . -}}
 {{- with include "moorgate.priorityClassName" . -}}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{ end -}}
 {{- with .values.nodeSelector -}}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{ end -}}
-{{- with .values.tolerations -}}
+{{- $tolerations := .values.tolerations -}}
+{{- if hasKey .values "nodeLossSeconds" -}}
+{{- range $taint := list "not-ready" "unreachable" -}}
+{{- $tolerations = append $tolerations (dict "key" (printf "node.kubernetes.io/%s" $taint) "operator" "Exists" "effect" "NoExecute" "tolerationSeconds" (int $.values.nodeLossSeconds)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $tolerations -}}
 tolerations: {{- toYaml . | nindent 2 }}
 {{ end -}}
 affinity:
@@ -127,16 +166,22 @@ topologySpreadConstraints:
     whenUnsatisfiable: ScheduleAnyway
     labelSelector:
       matchLabels: {{- $labels | nindent 8 }}
+  {{- with .values.nodeSpread }}
+  # Each rollout by itself, and over nodes that can be had: a lost one keeps nobody waiting.
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: {{ . }}
+    nodeTaintsPolicy: Honor
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels: {{- $labels | nindent 8 }}
+  {{- end }}
   {{- end }}
 {{- end }}
 
 {{/* Labels and annotations of a component's Pods: dict of root, component, values, and annotations of the chart's own. */}}
 {{- define "moorgate.podMetadata" -}}
-labels:
-  {{- with .values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- include "moorgate.labels" . | nindent 2 }}
+labels: {{- include "moorgate.labelsWith" (dict "root" .root "component" .component "more" .values.podLabels) | nindent 2 }}
 {{- with merge (dict) .values.podAnnotations (.annotations | default dict) }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -158,7 +203,7 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- define "moorgate.policyEnv" -}}
 {{- with .root.Values.policy -}}
 - name: MOORGATE_MODE
-  value: {{ .mode | quote }}
+  value: {{ .mode | default "off" | quote }}
 - name: MOORGATE_ON_PENDING
   value: {{ .onPending }}
 - name: MOORGATE_ON_ERROR
@@ -205,14 +250,17 @@ readinessProbe:
 
 {{/* The sources of a volume with ca.crt: a dict of secret, configMap and key. */}}
 {{- define "moorgate.authoritiesSources" -}}
+{{- if and .secret .configMap }}
+{{- fail (printf "authorities: give the Secret %s or the ConfigMap %s, not both: each would be ca.crt" .secret .configMap) }}
+{{- end }}
 {{- with .secret }}
 - secret:
-    name: {{ . }}
-    items: [{key: {{ $.key }}, path: ca.crt}]
+    name: {{ . | quote }}
+    items: [{key: {{ $.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- with .configMap }}
 - configMap:
-    name: {{ . }}
-    items: [{key: {{ $.key }}, path: ca.crt}]
+    name: {{ . | quote }}
+    items: [{key: {{ $.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}

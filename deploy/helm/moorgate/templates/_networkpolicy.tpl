@@ -6,7 +6,7 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
   name: {{ include "moorgate.fullname" .root }}-{{ .component }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   labels: {{- include "moorgate.labels" . | nindent 4 }}
 spec:
   podSelector:
@@ -32,8 +32,20 @@ spec:
 {{/* Names of hosts are asked of whoever the node says: a cache on the node is no Pod of the cluster's. */}}
 {{- define "moorgate.dnsEgress" -}}
 - ports:
-    - {protocol: UDP, port: 53}
-    - {protocol: TCP, port: 53}
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+
+{{/* Ports that addresses name, beside those of the values: dict of ports, and of urls as a JSON list. */}}
+{{- define "moorgate.portsWith" -}}
+{{- $ports := list -}}
+{{- range .ports }}{{ $ports = append $ports (int .) }}{{ end -}}
+{{- range fromJsonArray .urls -}}
+{{- with regexFind ":[0-9]+$" (urlParse (trim .)).host }}{{ $ports = append $ports (int (trimPrefix ":" .)) }}{{ end -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
 {{- end }}
 
 {{- define "moorgate.apiServerEgress" -}}
@@ -41,7 +53,7 @@ spec:
 {{- end }}
 
 {{- define "moorgate.anchoreEgress" -}}
-{{ include "moorgate.flow" (dict "way" "to" "peers" .Values.networkPolicy.anchoreTo "ports" .Values.networkPolicy.anchorePorts) }}
+{{ include "moorgate.flow" (dict "way" "to" "peers" .Values.networkPolicy.anchoreTo "ports" (include "moorgate.portsWith" (dict "ports" .Values.networkPolicy.anchorePorts "urls" (include "moorgate.anchoreUrls" .)) | fromJsonArray)) }}
 {{- end }}
 
 {{- define "moorgate.natsEgress" -}}
@@ -52,6 +64,6 @@ spec:
     - podSelector:
         matchLabels: {{- include "moorgate.selectorLabels" (dict "root" . "component" "nats") | nindent 10 }}
 {{- else }}
-{{ include "moorgate.flow" (dict "way" "to" "peers" .Values.networkPolicy.natsTo "ports" .Values.networkPolicy.natsPorts) }}
+{{ include "moorgate.flow" (dict "way" "to" "peers" .Values.networkPolicy.natsTo "ports" (include "moorgate.portsWith" (dict "ports" .Values.networkPolicy.natsPorts "urls" (include "moorgate.natsUrls" .)) | fromJsonArray)) }}
 {{- end }}
 {{- end }}

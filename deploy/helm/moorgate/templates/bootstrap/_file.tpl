@@ -1,6 +1,9 @@
 {{/* The file of `moorgate bootstrap` (docs/bootstrap.md); secrets lie beside it in files of their own. */}}
 {{- define "moorgate.bootstrapFile" -}}
 {{- $bootstrap := .Values.bootstrap -}}
+{{- if and $bootstrap.registries (not $bootstrap.anchore.adminSecret) }}
+{{- fail "bootstrap.registries: only Anchore's administrator may add registries; name its password in bootstrap.anchore.adminSecret" }}
+{{- end }}
 waitFor: {{ $bootstrap.waitFor }}
 {{- if $bootstrap.anchore.adminSecret }}
 {{- if .Values.anchore.existingSecret }}
@@ -23,8 +26,8 @@ account:
 user:
   name: {{ $bootstrap.anchore.user | quote }}
 secret:
-  namespace: {{ .Release.Namespace }}
-  name: {{ include "moorgate.anchoreSecret" . }}
+  namespace: {{ .Release.Namespace | quote }}
+  name: {{ include "moorgate.anchoreSecret" . | quote }}
 bundles:
   predefined: {{ toJson $bootstrap.bundles.predefined }}
   files: {{ keys $bootstrap.bundles.files | sortAlpha | toJson }}
@@ -63,9 +66,9 @@ notifications:
 {{- if .Values.bootstrap.anchore.adminSecret }}
 - name: anchore-admin
   secret:
-    secretName: {{ .Values.bootstrap.anchore.adminSecret }}
+    secretName: {{ .Values.bootstrap.anchore.adminSecret | quote }}
     defaultMode: 0440
-    items: [{key: {{ .Values.bootstrap.anchore.adminKey }}, path: password}]
+    items: [{key: {{ .Values.bootstrap.anchore.adminKey | quote }}, path: password}]
 {{- if or .Values.anchore.ca.secret .Values.anchore.ca.configMap }}
 - name: anchore-ca
   projected:
@@ -74,9 +77,9 @@ notifications:
 {{- if .Values.scanner.notifications.enabled }}
 - name: notifications
   secret:
-    secretName: {{ .Values.scanner.notifications.secret }}
+    secretName: {{ .Values.scanner.notifications.secret | quote }}
     defaultMode: 0440
-    items: [{key: {{ .Values.scanner.notifications.secretKey }}, path: secret}]
+    items: [{key: {{ .Values.scanner.notifications.secretKey | quote }}, path: secret}]
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,12 +1,12 @@
 {{/* What the Pods of the three Jobs have alike: dict of root, component, needsToken, args, env, mounts and volumes (the last three as text). */}}
 {{- define "moorgate.jobPod" -}}
-metadata:
-  labels: {{- include "moorgate.labels" . | nindent 4 }}
+metadata: {{- include "moorgate.podMetadata" (dict "root" .root "component" .component "values" .root.Values.bootstrap) | nindent 2 }}
 spec:
   serviceAccountName: {{ include "moorgate.serviceAccountName" . }}
   automountServiceAccountToken: {{ .needsToken }}
   enableServiceLinks: false
-  restartPolicy: OnFailure
+  # A Pod that failed stays, with what it said, until the Job goes.
+  restartPolicy: Never
   securityContext: {{- include "moorgate.podSecurityContext" .root | nindent 4 }}
   {{- with .root.Values.bootstrap.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}

@@ -20,6 +20,11 @@ system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "moorgate.service
 request.userInfo.username in ['system:kube-controller-manager', 'system:serviceaccount:kube-system:generic-garbage-collector']
 {{- end }}
 
+{{/* CEL: the object is deleted, now or, by another owner, whenever the garbage collector finds that owner gone. */}}
+{{- define "moorgate.goesOrGetsAnOwner" -}}
+request.operation == 'DELETE' || (request.operation == 'UPDATE' && object.metadata.?ownerReferences != oldObject.metadata.?ownerReferences)
+{{- end }}
+
 {{/* CEL: dict of resource and verb. Nobody serves these verbs: a ClusterRole grants them, `*` and system:masters include them. */}}
 {{- define "moorgate.hasRight" -}}
 authorizer.group('security.banzaicloud.com').resource('{{ .resource }}').check('{{ .verb }}').allowed()

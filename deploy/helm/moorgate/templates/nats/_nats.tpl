@@ -32,7 +32,7 @@ tls://{{ include "moorgate.natsName" . }}.{{ .Release.Namespace }}.svc:4222
 {{- $nats := .root.Values.nats }}
 {{- with include "moorgate.natsUsersSecret" .root }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $.user }}, path: password}]
 {{- end }}
 {{- if $nats.builtin.enabled }}
@@ -43,12 +43,12 @@ tls://{{ include "moorgate.natsName" . }}.{{ .Release.Namespace }}.svc:4222
 {{- include "moorgate.authoritiesSources" $nats.ca }}
 {{- with $nats.credsSecret }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items: [{key: {{ $.user }}.creds, path: user.creds}]
 {{- end }}
 {{- with $nats.clientCertificateSecret }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
     items:
       - {key: tls.crt, path: tls.crt}
       - {key: tls.key, path: tls.key}

@@ -1,7 +1,58 @@
 {{/* Namespaces that no admission may hold up, as a JSON list: what a cluster, a gateway and its neighbours need to start. */}}
 {{- define "moorgate.excludedNamespaces" -}}
-{{- $names := concat (list .Release.Namespace .Values.webhooks.natsNamespace .Values.webhooks.anchoreNamespace "kube-system" "kube-node-lease" "kube-public") .Values.webhooks.excludedNamespaces -}}
+{{- if and .Values.webhooks.enabled (eq .Release.Namespace "default") }}
+{{- fail "install Moorgate into a namespace of its own (--namespace moorgate --create-namespace): it does not look at Pods in the one where it runs" }}
+{{- end -}}
+{{- $names := concat (list .Release.Namespace .Values.webhooks.natsNamespace .Values.webhooks.anchoreNamespace "kube-system" "kube-node-lease" "kube-public") (include "moorgate.neighboursNamespaces" . | fromJsonArray) .Values.webhooks.excludedNamespaces -}}
 {{- $names | compact | uniq | toJson -}}
+{{- end }}
+
+{{/* Addresses of Anchore and of a NATS of the cluster's own, as a JSON list. */}}
+{{- define "moorgate.anchoreUrls" -}}
+{{- $urls := list .Values.anchore.url -}}
+{{- range $tenant := .Values.tenants.inline }}{{ $urls = append $urls $tenant.url }}{{ end -}}
+{{- $urls | compact | toJson -}}
+{{- end }}
+
+{{- define "moorgate.natsUrls" -}}
+{{- .Values.nats.builtin.enabled | ternary list (splitList "," .Values.nats.url) | compact | toJson -}}
+{{- end }}
+
+{{/* Of the receivers of notifications, so far as they are no secret. */}}
+{{- define "moorgate.notifyUrls" -}}
+{{- $urls := list -}}
+{{- range .Values.notify.inline.targets }}{{ $urls = append $urls .url }}{{ end -}}
+{{- $urls | compact | toJson -}}
+{{- end }}
+
+{{/*
+In which namespaces Anchore and NATS are, where their addresses are those of Services (`service.namespace.svc`) or of Pods behind one
+(`pod.service.namespace.svc`), as a JSON list.
+*/}}
+{{- define "moorgate.neighboursNamespaces" -}}
+{{- $names := list -}}
+{{- range concat (include "moorgate.anchoreUrls" . | fromJsonArray) (include "moorgate.natsUrls" . | fromJsonArray) -}}
+{{- $labels := splitList "." (urlParse (trim .)).hostname -}}
+{{- range $place := list 1 2 -}}
+{{- if and (gt (len $labels) (add1 $place | int)) (eq (index $labels (add1 $place | int)) "svc") }}{{ $names = append $names (index $labels $place) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- $names | uniq | toJson -}}
+{{- end }}
+
+{{/*
+One gate looks at the whole cluster; two would each hold up the other's Pods. Asked of the cluster, where there is one. What is
+registered by hand, without the chart, is of no release.
+*/}}
+{{- define "moorgate.refuseASecond" -}}
+{{- range (lookup "admissionregistration.k8s.io/v1" "ValidatingWebhookConfiguration" "" "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $namespace := dig "clientConfig" "service" "namespace" $.Release.Namespace (first .webhooks | default dict) -}}
+{{- $release := get $labels "app.kubernetes.io/instance" -}}
+{{- if and $release (eq (get $labels "app.kubernetes.io/part-of") "moorgate") (or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace)) }}
+{{- fail (printf "one release serves the whole cluster, and %s in the namespace %s has registered its gateways already (%s): upgrade or uninstall that one; where it is gone, kubectl delete validatingwebhookconfiguration %s" $release $namespace .metadata.name .metadata.name) }}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- define "moorgate.namespaceSelector" -}}
@@ -47,7 +98,7 @@ name: {{ .name }}.security.banzaicloud.com
 clientConfig:
   service:
     name: {{ include "moorgate.fullname" $ }}-gateway
-    namespace: {{ $.Release.Namespace }}
+    namespace: {{ $.Release.Namespace | quote }}
     path: /imagecheck
     port: 443
 failurePolicy: {{ .failurePolicy }}
@@ -63,7 +114,7 @@ matchConditions: {{- include "moorgate.matchConditions" . | nindent 2 }}
 labels:
   {{- include "moorgate.labels" (dict "root" . "component" "webhooks") | nindent 2 }}
   {{- if eq .Values.tls.issuer "self" }}
-  security.banzaicloud.com/inject-ca: {{ .Release.Namespace }}
+  security.banzaicloud.com/inject-ca: {{ .Release.Namespace | quote }}
   {{- end }}
 {{- if eq .Values.tls.issuer "cert-manager" }}
 annotations:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.evidence import CANNOT_ANSWER, PENDING_GRACE, Ask, Evidence, Known, weigh
 from shared import images
 from shared.contracts import ErrorClass, Outcome, Result, ScanState, Verdict
+from shared.evidence import CANNOT_ANSWER, PENDING_GRACE, Ask, Evidence, Known, weigh
 from shared.verdicts import StoredVerdict
 from tests.support.builders import (
     BUNDLE_HASH,
