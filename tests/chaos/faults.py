@@ -166,14 +166,14 @@ async def anchore_answers(scene: Scene, kind: str, operation: str = "*") -> Asyn
 
 @asynccontextmanager
 async def nats_disk_full(scene: Scene) -> AsyncIterator[None]:
-    """Not a byte is left where NATS keeps its streams."""
+    """Not a byte is left where NATS keeps its streams. Freed, it stays unwritable until it is started again."""
     stage = scene.stage
     filler = machine.fill(stage.store)
     try:
         yield
     finally:
         filler.unlink()
-        if not await answers_ok(f"{stage.nats.monitor_url}/healthz?js-enabled-only=true")():
+        if not await answers_ok(f"{stage.nats.monitor_url}/healthz")():
             scene.signs.tell("restarts by the liveness probe", 1)
             await stage.nats.restart()  # what the chart's liveness probe leads to
 
