@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.chaos import report
+from tests.chaos import report, summary
 from tests.chaos.faults import FAULTS, named
 from tests.chaos.oracle import Reckoning
 from tests.chaos.recovery import IN_A_ROW, streak
@@ -98,3 +98,11 @@ def test_each_fault_has_a_name_of_its_own_and_can_be_asked_for() -> None:
     assert named([]) == list(FAULTS)
     with pytest.raises(ValueError, match="no fault full-moon: there are gateway-killed"):
         named(["full-moon"])
+
+
+def test_of_several_runs_each_counts_and_what_is_missing_is_said() -> None:
+    runs = [[row()], [row(recovery=2.5, reckoning=Reckoning(decisions_lost=("a", "b")))], [row(bites={})], []]
+    [line] = [each for each in summary.table(runs).splitlines() if "`nats-killed`" in each]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2:] == ["6,000", "2", "1.0 s · 2.5 s · did not bite · not run"]
+    assert summary.table([]).count("`") == 2 * len(FAULTS)
