@@ -179,6 +179,16 @@ async def nats_disk_full(scene: Scene) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def outbox_disk_full(scene: Scene) -> AsyncIterator[None]:
+    """Not a byte is left where the gateways keep their decisions: answers wait for NATS' acknowledgement."""
+    filler = machine.fill(scene.stage.outboxes)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@asynccontextmanager
 async def clock_off(scene: Scene, seconds: int) -> AsyncIterator[None]:
     """The clocks of a gateway, a scanner and an audit-writer jump, and jump back at the end."""
     before = scene.ledger.skewed
@@ -398,6 +408,14 @@ FAULTS: Sequence[Fault] = (
         says="not a byte is free where NATS keeps its streams",
         inflict=nats_disk_full,
         signs=("outbox entries", "restarts by the liveness probe"),
+        shape=Shape.SMALL_DISKS,
+    ),
+    Fault(
+        name="outbox-disk-full",
+        says="not a byte is free where the gateways keep their outboxes",
+        inflict=outbox_disk_full,
+        signs=("outboxes missed",),
+        held=20,
         shape=Shape.SMALL_DISKS,
     ),
     Fault(

@@ -79,6 +79,7 @@ class Signs:
             return
         samples = {f"{m[1]}{m[2] or ''}": float(m[3]) for m in _SAMPLE.finditer(text)}
         self._peak("outbox entries", samples.get("moorgate_outbox_entries", 0))
+        self._peak("outboxes missed", samples.get('moorgate_degraded{part="outbox"}', 0))
         self._peak("NATS missed", samples.get('moorgate_degraded{part="nats"}', 0))
         self._peak("breakers open", samples.get("moorgate_anchore_breakers_open", 0))
         for sample, value in samples.items():

@@ -50,7 +50,7 @@ class Shape(StrEnum):
     CLOCKS = "clocks"
     """The first gateway, scanner and audit-writer go by a clock that can be set."""
     SMALL_DISKS = "small-disks"
-    """NATS keeps its streams on a small file system."""
+    """NATS keeps its streams on one small file system, the gateways their outboxes on another."""
 
 
 class StageAccess(NatsAccess):
@@ -89,6 +89,11 @@ class Stage(WatchedRoad):
         """Where NATS keeps its streams."""
         return self.folder / "nats" / "store"
 
+    @property
+    def outboxes(self) -> Path:
+        """Where the gateways keep theirs, on small disks."""
+        return self.folder / "outboxes"
+
     def set_clock(self, seconds: int) -> None:
         """From the next second on, the clocks that can be set are off by so much."""
         part = self.clock.with_suffix(".part")
@@ -120,6 +125,8 @@ class Stage(WatchedRoad):
         return NatsCluster(servers=[server], access=access)
 
     def _own_settings(self, process: str) -> Mapping[str, str]:
+        if self.shape is Shape.SMALL_DISKS and process.startswith("gateway"):
+            return {"MOORGATE_OUTBOX_DIR": str(self.outboxes / process), "MOORGATE_OUTBOX_SIZE": "2Mi"}
         if self.shape is not Shape.CLOCKS or not process.endswith("-0"):
             return {}
         return {
@@ -147,6 +154,7 @@ async def open_stage(plane: ControlPlane, folder: Path, shape: Shape, **options:
         link = made.enter_context(machine.link()) if shape is Shape.NETWORK else None
         if shape is Shape.SMALL_DISKS:
             made.enter_context(machine.small_disk(folder / "nats" / "store", STORE_MIB))
+            made.enter_context(machine.small_disk(folder / "outboxes", OUTBOX_MIB))
         async with Stage(plane=plane, folder=folder, shape=shape, link=link, **options) as stage:
             await _acquaint(stage)
             yield stage
