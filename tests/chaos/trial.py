@@ -90,4 +90,11 @@ async def _background(ledger: Ledger, signs: Signs) -> AsyncIterator[None]:
             yield
         finally:
             for task in tasks:
-                task.cancel()
+                await _end(task)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    """Now and then nats-py keeps a cancellation to itself."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
