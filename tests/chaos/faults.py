@@ -456,8 +456,8 @@ FAULTS: Sequence[Fault] = (
     ),
     Fault(
         name="image-flood",
-        says="2,000 made-up images from one other namespace",
-        inflict=partial(flood, images=2000, at_once=40),
+        says="4,000 made-up images from one other namespace",
+        inflict=partial(flood, images=4000, at_once=40),
         signs=("scans put back",),
         held=0,
     ),

@@ -38,12 +38,10 @@ class Signs:
         self._began = self._ended = time.monotonic()
 
     async def watch(self) -> None:
-        """Look again and again until cancelled."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
-            while True:
-                names = self._stage.services.processes
-                await asyncio.gather(self._events(), *(self._service(session, name) for name in names))
-                await asyncio.sleep(EVERY)
+        """Look again and again until cancelled. Who waits for NATS holds up no other look."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_events())
+            group.create_task(self._watch_services())
 
     def begin(self) -> None:
         """The calm is over."""
@@ -69,6 +67,18 @@ class Signs:
                 elif each.at < self._ended + AFTER:
                     fault[name] += 1
         return {name: round(count - calm[name]) for name, count in fault.items() if count - calm[name] >= 1}
+
+    async def _watch_events(self) -> None:
+        while True:
+            await self._events()
+            await asyncio.sleep(EVERY)
+
+    async def _watch_services(self) -> None:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
+            while True:
+                names = self._stage.services.processes
+                await asyncio.gather(*(self._service(session, name) for name in names))
+                await asyncio.sleep(EVERY)
 
     async def _service(self, session: aiohttp.ClientSession, name: str) -> None:
         try:

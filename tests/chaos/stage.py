@@ -25,7 +25,7 @@ from tests.support.road import WatchedRoad, until
 
 REPLICAS = {"gateway": 2, "scanner": 2, "audit_writer": 2}
 
-SETTINGS = {"MOORGATE_SCAN_RATE": "1200/min"}
+SETTINGS = {"MOORGATE_SCAN_RATE": "480/min"}
 """Well above the new images of the load, well below a flood."""
 
 OWNER = "chaos"
