@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test fuzz mutation lint format docs supply-chain licences sbom images chart helm setup control-plane clean
+.PHONY: help demo dev test chaos soak fuzz mutation lint format docs supply-chain licences sbom images chart helm setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,12 @@ dev: setup ## The same stack, left running; prints how to use it
 
 test: setup lint control-plane helm ## Lint, types, import contracts and all tests
 	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
+
+chaos: setup control-plane ## Faults under load, and what they cost (FAULT="nats-killed partition" for some; as root, with libfaketime)
+	@$(PYTHON) -m tests.chaos $(FAULT) $(CHAOS_FLAGS)
+
+soak: setup control-plane ## A long run under load, that nothing may grow in (DURATION=1h; as root)
+	@$(PYTHON) -m tests.soak --duration $(or $(DURATION),1h)
 
 fuzz: setup ## Bad input, guided by coverage (DURATION= seconds in all, TARGET= one of them)
 	$(PYTHON) -m tests.fuzz --seconds $(or $(DURATION),600) $(TARGET)

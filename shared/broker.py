@@ -33,6 +33,7 @@ from shared import contracts, logs
 from shared.errors import BadSetting, Conflict, Unavailable
 from shared.metrics import CommonMetrics
 from shared.settings import Environment, Secret
+from shared.silence import cut_when_silent
 
 PUBLISH_TIMEOUT = 5.0
 """Seconds until an acknowledgement counts as missing; nats-py has then given the message to the socket."""
@@ -184,6 +185,10 @@ class Broker:
             raise Unavailable("nats", f"{subject}: {type(error).__name__} {error}") from error
         return acknowledgement.seq
 
+    async def _keep_connected(self) -> None:
+        await self._connect()
+        await cut_when_silent(self.client)
+
     async def _connect(self) -> None:
         settings = self._settings
         options: dict[str, Any] = {
@@ -258,7 +263,7 @@ async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetr
     """A broker that connects in the background; at the end what is buffered is flushed, then it closes."""
     broker = Broker(settings, source, metrics)
     metrics.degraded.labels("nats").set(1)
-    connecting = asyncio.create_task(broker._connect())  # noqa: SLF001  one module, two halves
+    connecting = asyncio.create_task(broker._keep_connected())  # noqa: SLF001  one module, two halves
     try:
         await asyncio.sleep(0)  # nats-py can close only what has begun to connect
         yield broker

@@ -45,6 +45,10 @@ class NatsServer:
     """With an access: where the others of its cluster reach it."""
     peers: Sequence[int] = ()
     """The cluster ports of all, its own too."""
+    host: str = "127.0.0.1"
+    """Where it listens; another address than this machine's own needs an access that names it."""
+    prefix: Sequence[str] = ()
+    """What runs the server, before its command line: `ip netns exec …`."""
     ready_within: float = 10.0
     """Seconds; several servers are ready once they have found one another."""
     port: int = field(default_factory=free_port)
@@ -54,7 +58,7 @@ class NatsServer:
     def __post_init__(self) -> None:
         self.process = Process(
             name=self.name,
-            argv=[installed("nats-server"), *self._arguments()],
+            argv=[*self.prefix, installed("nats-server"), *self._arguments()],
             log=self.folder / "nats.log",
             env=self._environment(),
             cwd=self.access.folder if self.access else None,
@@ -65,12 +69,12 @@ class NatsServer:
     @property
     def url(self) -> str:
         """What clients connect to."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     @property
     def monitor_url(self) -> str:
         """The monitoring endpoint: /varz, /jsz, /connz, /healthz."""
-        return f"http://127.0.0.1:{self.monitor_port}"
+        return f"http://{self.host}:{self.monitor_port}"
 
     @property
     def config_file(self) -> Path:
@@ -110,7 +114,7 @@ class NatsServer:
         if self.access is None:
             return ["-c", self.config_file]
         shape = "single.conf" if self.cluster_port is None else "cluster.conf"
-        ports = ["--addr", "127.0.0.1", "--port", str(self.port), "--http_port", str(self.monitor_port)]
+        ports = ["--addr", self.host, "--port", str(self.port), "--http_port", str(self.monitor_port)]
         cluster = []
         if self.cluster_port is not None:
             routes = ",".join(f"nats://127.0.0.1:{port}" for port in self.peers)

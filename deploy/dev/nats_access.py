@@ -7,7 +7,7 @@ Every user of `users.conf` gets a password; clients get theirs as the settings o
 import secrets
 import shutil
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ class NatsAccess:
         default_factory=lambda: {user: f"p{secrets.token_hex(16)}" for user in USERS}
     )
 
+    addresses: Sequence[str] = ()
+    """Of servers that are not on 127.0.0.1: their certificate names these too."""
+
     @property
     def ca(self) -> Path:
         """The CA that the servers' certificate comes from, PEM."""
@@ -44,7 +47,7 @@ class NatsAccess:
         tls = self.folder / "tls"
         tls.mkdir(mode=0o700)
         authority = trustme.CA()
-        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        certificate = authority.issue_cert("127.0.0.1", "localhost", *self.addresses)
         certificate.private_key_pem.write_to_path(tls / "tls.key")
         certificate.cert_chain_pems[0].write_to_path(tls / "tls.crt")
         authority.cert_pem.write_to_path(self.ca)

@@ -19,6 +19,7 @@ from deploy.dev.controlplane import ControlPlane
 from deploy.dev.kubeapi import KubeApi
 from deploy.dev.nats import NatsServer
 from deploy.dev.nats_access import NatsAccess
+from deploy.dev.nats_cluster import NatsCluster
 from deploy.dev.ports import free_port
 from deploy.dev.processes import Process, answers_ok
 from deploy.dev.registration import webhook_configurations
@@ -47,9 +48,13 @@ class Road:
     """A label selector; None: all but those the cluster needs to start."""
     settings: Mapping[str, str] = field(default_factory=dict)
     replicas: Mapping[str, int] = field(default_factory=dict)
+    nats_servers: int = 1
+    """1 or 3: then every message is kept three times."""
     step: Step = quietly
     anchore_port: int = field(default_factory=free_port)
+    nats_cluster: NatsCluster = field(init=False)
     nats: NatsServer = field(init=False)
+    """The only server, or the first."""
     anchore: Process = field(init=False)
     services: Services = field(init=False)
     _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
@@ -61,25 +66,17 @@ class Road:
 
     async def start(self) -> None:
         """Start all parts and register them; on failure nothing is left running."""
-        access = NatsAccess(folder=self.folder / "nats" / "etc")
-        self.nats = NatsServer(folder=self.folder / "nats", access=access)
+        self.nats_cluster = self._describe_nats()
+        self.nats = self.nats_cluster.servers[0]
         self.anchore = self._simulator()
         async with AsyncExitStack() as stack:
-            await self.step("NATS with JetStream", stack.enter_async_context(self.nats))
+            await self.step("NATS with JetStream", stack.enter_async_context(self.nats_cluster))
             await self.step("Anchore (a simulator)", stack.enter_async_context(self.anchore))
             await self._make_namespace()
-            self.services = Services(
-                folder=self.folder / "moorgate",
-                nats_url=self.nats.url,
-                nats_access=self.nats.settings,
-                kubeconfig=self.plane.kubeconfig(),
-                namespace=self.name,
-                anchore_url=self.anchore_url,
-                settings=self.settings,
-                replicas=self.replicas,
-            )
+            self.services = self._describe_services()
             await self.step("Moorgate's services", stack.enter_async_context(self.services))
-            await self.step("Webhooks registered", self._register())
+            url = await self._open_door(stack)
+            await self.step("Webhooks registered", self._register(url))
             stack.push_async_callback(self._unregister)
             self._open = stack.pop_all()
 
@@ -103,6 +100,32 @@ class Road:
             counted = await answer.json()
         return int(counted["images"].get(image, {}).get(operation, 0))
 
+    def _describe_nats(self) -> NatsCluster:
+        folder = self.folder / "nats"
+        access = NatsAccess(folder=folder / "etc")
+        return NatsCluster.of(folder=folder, access=access, size=self.nats_servers)
+
+    def _describe_services(self) -> Services:
+        return Services(
+            folder=self.folder / "moorgate",
+            nats_url=self.nats_cluster.url,
+            nats_access=self.nats_cluster.settings,
+            kubeconfig=self.plane.kubeconfig(),
+            namespace=self.name,
+            anchore_url=self.anchore_url,
+            settings={"MOORGATE_NATS_REPLICAS": str(self.nats_servers), **self.settings},
+            own_settings=self._own_settings,
+            replicas=self.replicas,
+        )
+
+    def _own_settings(self, process: str) -> Mapping[str, str]:  # noqa: ARG002  for roads whose processes differ
+        """More settings of one process."""
+        return {}
+
+    async def _open_door(self, stack: AsyncExitStack) -> str:  # noqa: ARG002  for roads with a Service before it
+        """Where the API server is to post to; `stack` closes what that needs."""
+        return self.services.webhook_url()
+
     def _simulator(self) -> Process:
         return Process(
             name="anchore-simulator",
@@ -116,13 +139,10 @@ class Road:
         async with KubeApi(self.plane.kubeconfig()) as api:
             await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
 
-    async def _register(self) -> None:
-        """Tell the API server to ask the first gateway."""
-        services = self.services
+    async def _register(self, url: str) -> None:
+        """Tell the API server whom to ask."""
         async with KubeApi(self.plane.kubeconfig()) as api:
-            for body in webhook_configurations(
-                self.name, services.webhook_url(), services.ca, self.namespaces
-            ):
+            for body in webhook_configurations(self.name, url, self.services.ca, self.namespaces):
                 await api.request("POST", WEBHOOKS, body)
 
     async def _unregister(self) -> None:

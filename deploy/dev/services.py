@@ -21,6 +21,10 @@ ROOT = Path(__file__).parents[2]
 """Where `services` and `shared` can be imported from."""
 
 
+def _none(_: str) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(kw_only=True)
 class Services:
     """Gateways, scanners and audit-writers; the first gateway is the one to register."""
@@ -36,6 +40,8 @@ class Services:
     anchore_password: str = "foobar"  # noqa: S105  the simulator's, see deploy/dev/anchore/settings.py
     settings: Mapping[str, str] = field(default_factory=dict)
     """More settings, for all of them."""
+    own_settings: Callable[[str], Mapping[str, str]] = _none
+    """More settings of one process, by its name: `gateway-0`, …"""
     replicas: Mapping[str, int] = field(default_factory=dict)
     """How many of `gateway`, `scanner`, `audit_writer`; one each without it."""
     processes: dict[str, Process] = field(default_factory=dict, init=False)
@@ -61,14 +67,7 @@ class Services:
     async def start(self) -> None:
         """Make the streams, start everything and wait until each is ready; on failure nothing is left running."""
         self._write_secrets()
-        streams = Process(
-            name="streams",
-            argv=[sys.executable, "-m", "services.cli", "streams", "apply"],
-            log=self.folder / "streams.log",
-            env=self._environment("operator"),
-            cwd=ROOT,
-        )
-        await _finish(streams)
+        await self.apply_streams()
         async with AsyncExitStack() as stack:
             for service in ("scanner", "audit_writer", "gateway"):
                 for number in range(self.replicas.get(service, 1)):
@@ -78,6 +77,17 @@ class Services:
             for process in self.processes.values():
                 await process.wait_until_ready()
             self._open = stack.pop_all()
+
+    async def apply_streams(self) -> None:
+        """`moorgate streams apply`: make what is missing. Raises ProcessError when it fails."""
+        streams = Process(
+            name="streams",
+            argv=[sys.executable, "-m", "services.cli", "streams", "apply"],
+            log=self.folder / "streams.log",
+            env=self._environment("operator"),
+            cwd=ROOT,
+        )
+        await _finish(streams)
 
     async def stop(self) -> None:
         """Stop everything, last started first."""
@@ -97,7 +107,7 @@ class Services:
             ready=answers_ok(f"http://127.0.0.1:{port}/readyz"),
             ready_within=40,
             stop_within=30,
-            env=self._environment(service.replace("_", "-")) | extra,
+            env={**self._environment(service.replace("_", "-")), **extra, **self.own_settings(name)},
             cwd=ROOT,
         )
         self.processes[name] = process

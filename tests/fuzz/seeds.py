@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from services.gateway.outbox import records
 from tests.fuzz import answers
 from tests.fuzz.targets import ALL, TARGETS
 from tests.support import recordings
@@ -146,6 +147,33 @@ def _notices() -> list[bytes]:
     return [json.dumps(each).encode() for each in (envelope, event, inner)] + [b"[" * DEEP, b"{}"]
 
 
+def _outbox() -> list[bytes]:
+    """Read as it stands (0), after a good header (1), as bodies of good records (2): see tests/fuzz/files.py."""
+    bodies = [
+        b"D\0" + json.dumps({"type": "admission.decided.v1", "id": name, "namespace": "shop"}).encode()
+        for name in ("a", "b", "c")
+    ]
+    first = len(records.header())
+    acknowledged = b"A" + first.to_bytes(4, "little")
+    framed = [records.framed(each) for each in (*bodies, acknowledged)]
+    whole = records.header() + b"".join(framed)
+    newer = whole.replace(b"\x01\x00", b"\x02\x00", 1)
+    return [
+        b"",
+        b"\0",
+        whole,
+        newer,
+        whole[:-3],
+        whole.replace(b'"b"', b'"x"'),
+        b"\1" + b"".join(framed) + records.MARKER * 3,
+        b"\1" + framed[0][:20] + framed[1],
+        b"\2" + records.MARKER.join([*bodies, acknowledged, b"", b"D", b"D\xff", b"A\1", b"?new kind"]),
+        b"\2" + bodies[0].replace(b"shop", b"a.>\\r\\n"),
+        b"\2" + bodies[0].replace(b"admission", b"\xd2\x89\xce"),
+        b"\2" + bodies[0].replace(b'"shop"', b"[" * DEEP),
+    ]
+
+
 def _images() -> list[bytes]:
     texts = (
         "nginx", TAG, PINNED, "r.example:5000/a/b:1", f"a@{DIGEST}", "[::1]:5000/a", "A_b.c/d", "localhost/x",
@@ -272,6 +300,7 @@ _MAKE = {
     "notice": _notices,
     "anchore_v1": _v1,
     "anchore_v2": _v2,
+    "outbox": _outbox,
     "image": _images,
     "pattern": _patterns,
     "glob": _globs,

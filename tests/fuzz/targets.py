@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.fuzz import answers, doors, texts
+from tests.fuzz import answers, doors, files, texts
 
 ALL = "all"
 
@@ -16,6 +16,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "notice": doors.notice,
     "anchore_v1": answers.v1,
     "anchore_v2": answers.v2,
+    "outbox": files.outbox,
     "image": texts.image,
     "pattern": texts.pattern,
     "glob": texts.glob,

@@ -3,40 +3,23 @@
 import asyncio
 import os
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nats
 import pytest
 
-from deploy.dev.nats import NatsServer
 from deploy.dev.nats_access import NatsAccess
-from deploy.dev.ports import free_port
+from deploy.dev.nats_cluster import NatsCluster
 from deploy.dev.services import ROOT
 from shared import streams, subjects
 from tests.support.road import until
 
 
 async def test_the_operator_makes_streams_of_three_replicas(tmp_path: Path) -> None:
-    access = NatsAccess(folder=tmp_path / "etc")
-    access.write()
-    ports = [free_port() for _ in range(3)]
-    servers = [
-        NatsServer(
-            folder=tmp_path / f"nats-{number}",
-            name=f"nats-{number}",
-            access=access,
-            cluster_port=port,
-            peers=ports,
-            ready_within=60,
-        )
-        for number, port in enumerate(ports)
-    ]
-    async with AsyncExitStack() as stack:
-        for server in servers:
-            stack.push_async_callback(server.stop)
-        await asyncio.gather(*(server.start() for server in servers))
-        await _apply(servers)
+    cluster = NatsCluster.of(folder=tmp_path, access=NatsAccess(folder=tmp_path / "etc"), size=3)
+    servers = cluster.servers
+    async with cluster:
+        await _apply(cluster)
         client = await nats.connect(**servers[0].options("operator"))
         try:
             info = await client.jetstream().stream_info(subjects.EVENTS)
@@ -44,8 +27,8 @@ async def test_the_operator_makes_streams_of_three_replicas(tmp_path: Path) -> N
             assert info.cluster is not None
 
             async def are_current() -> bool:
-                cluster = (await client.jetstream().stream_info(subjects.EVENTS)).cluster
-                peers = (cluster.replicas if cluster else None) or []
+                told = (await client.jetstream().stream_info(subjects.EVENTS)).cluster
+                peers = (told.replicas if told else None) or []
                 return len(peers) == len(servers) - 1 and all(peer.current for peer in peers)
 
             await until(are_current, "both other copies are current", 60)
@@ -57,12 +40,11 @@ async def test_the_operator_makes_streams_of_three_replicas(tmp_path: Path) -> N
             await client.close()
 
 
-async def _apply(servers: list[NatsServer]) -> None:
+async def _apply(cluster: NatsCluster) -> None:
     """`moorgate streams apply`, repeated as the bootstrap Job is while the servers elect their leader."""
     environment = {
         **os.environ,
-        **servers[0].settings("operator"),
-        "MOORGATE_NATS_URL": ",".join(server.url for server in servers),
+        **cluster.settings("operator"),
         "MOORGATE_NATS_REPLICAS": "3",
     }
 

@@ -1,10 +1,13 @@
 """Faults that tests put in: an operation answers wrongly, late or not at all, for so many calls.
 
 A fault either replaces the operation (the real work isn't done) or, with `after`, spoils its answer only: the image was added,
-but the caller never learns of it.
+but the caller never learns of it. `wrong_digest` always does the work: its answer is the true one, turned to good news
+about another image.
 """
 
 import asyncio
+import hashlib
+import re
 from typing import Literal
 
 import msgspec
@@ -25,6 +28,7 @@ FaultKind = Literal[
     "wrong_shape",
     "html",
     "huge",
+    "wrong_digest",
 ]
 
 HUGE = 10 * 1024 * 1024
@@ -52,6 +56,11 @@ class Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     after: bool = False
     """Do the work, then spoil the answer."""
 
+    @property
+    def needs_answer(self) -> bool:
+        """Whether the work is done first."""
+        return self.after or self.kind == "wrong_digest"
+
 
 class Faults:
     """The faults in force, oldest first."""
@@ -70,8 +79,12 @@ class Faults:
         return None
 
 
-async def spoil(fault: Fault, request: web.Request) -> web.StreamResponse:
-    """The spoilt answer; raises a Refusal for those that have an honest shape."""
+async def spoil(
+    fault: Fault, request: web.Request, answer: web.StreamResponse | None = None
+) -> web.StreamResponse:
+    """The spoilt answer; raises a Refusal for those that have an honest shape. `answer`: the true one, if the work is done."""
+    if fault.kind == "wrong_digest" and isinstance(answer, web.Response) and isinstance(answer.body, bytes):
+        return web.Response(status=answer.status, body=praise_of_another(answer.body), content_type=JSON)
     refusal = _refusal(fault)
     if refusal is not None:
         raise refusal
@@ -79,16 +92,19 @@ async def spoil(fault: Fault, request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(fault.seconds)
     if fault.kind == "truncated":
         return await _truncate(request)
-    if fault.kind == "wrong_json":
-        return web.Response(body=b'[{"analysis_status": "analy', content_type=JSON)
-    if fault.kind == "wrong_shape":
-        return web.Response(body=b'[{"no": "such", "answer": 1}]', content_type=JSON)
-    if fault.kind == "html":
-        return web.Response(body=b"<html><body>It works!</body></html>", content_type="text/html")
-    if fault.kind == "huge":
-        return web.Response(body=b'["' + b"x" * HUGE + b'"]', content_type=JSON)
+    if fault.kind in _NONSENSE:
+        kind, body = _NONSENSE[fault.kind]
+        return web.Response(body=body, content_type=kind)
     drop(request)
     return web.Response()
+
+
+_NONSENSE = {
+    "wrong_json": (JSON, b'[{"analysis_status": "analy'),
+    "wrong_shape": (JSON, b'[{"no": "such", "answer": 1}]'),
+    "html": ("text/html", b"<html><body>It works!</body></html>"),
+    "huge": (JSON, b'["' + b"x" * HUGE + b'"]'),
+}
 
 
 def _refusal(fault: Fault) -> Refusal | None:
@@ -107,6 +123,18 @@ def _refusal(fault: Fault) -> Refusal | None:
             return refusal
         case _:
             return None
+
+
+def praise_of_another(body: bytes) -> bytes:
+    """The same answer about other digests, and nothing wrong with them."""
+    body = _DIGEST.sub(lambda found: b"sha256:" + hashlib.sha256(found[0]).hexdigest().encode("ascii"), body)
+    for bad, good in _PRAISE:
+        body = body.replace(bad, good)
+    return body
+
+
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
+_PRAISE = ((b'"fail"', b'"pass"'), (b'"stop"', b'"go"'))
 
 
 async def _truncate(request: web.Request) -> web.StreamResponse:

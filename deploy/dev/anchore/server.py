@@ -91,14 +91,14 @@ class Server:
     ) -> web.StreamResponse:
         await self.latency.wait(operation.name)
         fault = self.faults.take(operation.name, images)
-        if fault is not None and not fault.after:
+        if fault is not None and not fault.needs_answer:
             return await spoil(fault, request)
         call = self._call(operation, request, path, text)
         if self._traps.concerns(operation.name):
             response = await self._perform_beside_others(operation, call, images)
         else:
             response = _respond(self._run(operation, call))
-        return response if fault is None else await spoil(fault, request)
+        return response if fault is None else await spoil(fault, request, response)
 
     async def _perform_beside_others(
         self, operation: Operation, call: Call, images: tuple[str, ...]

@@ -4,6 +4,7 @@ Its text is kept only where there is room, or where no file has it: it is read b
 """
 
 import asyncio
+from typing import Annotated
 
 import msgspec
 
@@ -43,7 +44,8 @@ class Entry:
 
 class _Head(msgspec.Struct, frozen=True, tag=AdmissionDecided.type_name(), tag_field="type"):
     id: str
-    namespace: str
+    namespace: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][-a-z0-9]*\Z")]
+    """It becomes a token of the subject."""
 
 
 _HEAD = msgspec.json.Decoder(_Head)
@@ -51,5 +53,8 @@ _HEAD = msgspec.json.Decoder(_Head)
 
 def outgoing(found: Decision) -> Outgoing:
     """A decision read back. Raises `msgspec.MsgspecError`."""
-    head = _HEAD.decode(found.payload)
+    try:
+        head = _HEAD.decode(found.payload)
+    except (UnicodeDecodeError, RecursionError) as error:  # of text that is none: msgspec lets these through
+        raise msgspec.DecodeError(str(error)) from error
     return Outgoing(head.id, decision_subject(head.namespace), found.trace, found.payload)
