@@ -51,6 +51,9 @@ _SAME = (
 )
 """What `apply` sets and a person may have changed."""
 
+_BY_SERVER = {"duplicate_window": 120.0, "retention": "limits"}
+"""What a server sets where we leave it to it."""
+
 _MENDS = {
     "gateways": "kubectl get pods -l app.kubernetes.io/component=gateway, and their logs: do they reach NATS?",
     "tenant": "see docs/scanning.md: is the tenant's Anchore up, is a bundle active there, do scanners run?",
@@ -204,7 +207,7 @@ def of_stream(wanted: StreamConfig, there: StreamConfig, *, is_clustered: bool) 
     changed = [
         f"{name} is {_shown(there, name)} instead of {_shown(wanted, name)}"
         for name in _SAME
-        if _shown(there, name) != _shown(wanted, name)
+        if _shown(there, name) != (_shown(wanted, name) or _BY_SERVER.get(name))
     ]
     if changed:
         what = f"{wanted.name}: {', '.join(changed)}"
