@@ -1,0 +1,1 @@
+"""`moorgate doctor`: what is misconfigured, and what mends it."""
