@@ -6,10 +6,17 @@ from pathlib import Path
 
 import msgspec
 
-from tests.chaos.faults import FAULTS
+from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.report import COUNTS, Row
 
-HEADS = ("fault", "what happens", "admissions", "wrong, lost, missing or twice", "recovery, each run")
+HEADS = (
+    "fault",
+    "what happens",
+    "seen by",
+    "admissions",
+    "wrong, lost, missing or twice",
+    "recovery, each run",
+)
 
 
 def table(runs: Sequence[Sequence[Row]]) -> str:
@@ -22,12 +29,19 @@ def table(runs: Sequence[Sequence[Row]]) -> str:
         cells = [
             f"`{fault.name}`",
             fault.says,
+            _signs(fault, found),
             f"{sum(row.admissions for row in found):,}",
             str(harm) if found else "not run",
             " · ".join(map(_recovery, rows)),
         ]
         lines.append(_line(cells))
     return "\n".join(lines) + "\n"
+
+
+def _signs(fault: Fault, rows: Sequence[Row]) -> str:
+    """Those that are the fault's own, the largest of all runs."""
+    most = {name: max(row.bites.get(name, 0) for row in rows) for name in fault.signs} if rows else {}
+    return ", ".join(f"{count:,} {name}" for name, count in most.items() if count) or "nothing"
 
 
 def _recovery(row: Row | None) -> str:

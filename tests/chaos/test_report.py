@@ -104,5 +104,5 @@ def test_of_several_runs_each_counts_and_what_is_missing_is_said() -> None:
     runs = [[row()], [row(recovery=2.5, reckoning=Reckoning(decisions_lost=("a", "b")))], [row(bites={})], []]
     [line] = [each for each in summary.table(runs).splitlines() if "`nats-killed`" in each]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[2:] == ["6,000", "2", "1.0 s · 2.5 s · did not bite · not run"]
+    assert cells[2:] == ["nothing", "6,000", "2", "1.0 s · 2.5 s · did not bite · not run"]
     assert summary.table([]).count("`") == 2 * len(FAULTS)
