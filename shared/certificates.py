@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
-from cryptography import x509
 from prometheus_client import Gauge
 
 from shared import logs
 from shared.errors import BadSetting, MoorgateError
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the source. The files are small: their content is compared, not their times."""
@@ -149,11 +151,11 @@ class Certificates:
         if found != self._taken:
             self.door.current = server_context(*found)
             self._taken = found
-            self._tell(x509.load_pem_x509_certificate(found[0].certificate))
+            self._tell(_leaf(found[0].certificate))
         self._failure = ""
         self._metrics.degraded.labels("certificate").set(0)
 
-    def _tell(self, leaf: x509.Certificate) -> None:
+    def _tell(self, leaf: "Certificate") -> None:
         until = leaf.not_valid_after_utc
         self._metrics.certificate_not_after.set(until.timestamp())
         is_over = until < datetime.now(UTC)
@@ -202,7 +204,7 @@ def _trust(context: ssl.SSLContext, client_ca: bytes) -> None:
 def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
     """Into the context through files in memory: the ssl module takes only files, and a key stays off disks."""
     try:
-        x509.load_pem_x509_certificate(pair.certificate)
+        _leaf(pair.certificate)
     except ValueError as error:
         raise BadCertificate(f"the certificate can't be read: {error}") from error
     with _in_memory(pair.certificate) as certificate, _in_memory(pair.key) as key:
@@ -210,6 +212,13 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
             context.load_cert_chain(certificate, key, password=_NO_PASSWORD)
         except (ssl.SSLError, OSError, ValueError) as error:
             raise BadCertificate(f"certificate and key do not fit together: {error}") from error
+
+
+def _leaf(certificate: bytes) -> "Certificate":
+    """The first certificate of a PEM file. Raises `ValueError`."""
+    from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415  8 MB: only for who shows a certificate
+
+    return load_pem_x509_certificate(certificate)
 
 
 @contextmanager

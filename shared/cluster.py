@@ -2,7 +2,8 @@
 
 kubernetes-asyncio finds the cluster (kubeconfig or in-cluster, tokens renewed, exec plugins) and holds
 the connections; objects go through small Structs of ours, which costs a third of its generated models'
-CPU. It is imported by `open_cluster` alone: a process without a cluster spares its half second and 35 MB.
+CPU, and without these models (shared/kubernetes_parts.py). It is imported by `open_cluster` alone: a process without
+a cluster spares it.
 Answers become errors by what they mean: `Unavailable` (no answer, 429, 5xx, with Retry-After), `Conflict`
 (409), `Refused` (other 4xx).
 """
@@ -23,7 +24,7 @@ import yaml
 from shared.errors import BadSetting, Conflict, Refused, Unavailable
 
 if TYPE_CHECKING:
-    from kubernetes_asyncio.client import Configuration
+    from shared.kubernetes_parts import Configuration
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for one request: kubernetes-asyncio's default is none at all."""
@@ -78,7 +79,7 @@ class Cluster:
     """One API server. Made by `open_cluster`."""
 
     def __init__(self, configuration: "Configuration") -> None:
-        from kubernetes_asyncio.client.rest import RESTClientObject  # noqa: PLC0415  only where there is a cluster
+        from shared.kubernetes_parts import RESTClientObject  # noqa: PLC0415  only where there is a cluster
 
         self._configuration = configuration
         self._host = str(configuration.host).rstrip("/")
@@ -183,8 +184,7 @@ async def open_cluster(context: str | None = None) -> AsyncIterator[Cluster]:
 
     `context`: one of the kubeconfig's contexts; None: the current one.
     """
-    from kubernetes_asyncio import config  # noqa: PLC0415  only where there is a cluster
-    from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
+    from shared.kubernetes_parts import Configuration, config  # noqa: PLC0415  only where there is a cluster
 
     configuration = Configuration()
     with _said_of_kubeconfig():
@@ -207,7 +207,7 @@ async def open_cluster(context: str | None = None) -> AsyncIterator[Cluster]:
 
 def current_namespace(context: str | None = None) -> str:
     """Where who names no namespace looks: that of the kubeconfig's context, or of this Pod. Raises `BadSetting`."""
-    from kubernetes_asyncio import config  # noqa: PLC0415  only where there is a cluster
+    from shared.kubernetes_parts import config  # noqa: PLC0415  only where there is a cluster
 
     given = os.environ.get("KUBECONFIG")
     with _said_of_kubeconfig():
@@ -224,11 +224,11 @@ def _said_of_kubeconfig() -> Iterator[None]:
 
     The library takes it apart without a look at its shape; the file holds credentials, so its text is not shown.
     """
-    from kubernetes_asyncio.config import ConfigException  # noqa: PLC0415  only where there is a cluster
+    from shared.kubernetes_parts import config  # noqa: PLC0415  only where there is a cluster
 
     try:
         yield
-    except (ConfigException, OSError) as error:
+    except (config.ConfigException, OSError) as error:
         raise BadSetting(f"no cluster: {error}; set KUBECONFIG or run inside one") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         where = os.environ.get("KUBECONFIG") or "~/.kube/config"

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from kubernetes_asyncio.client import Configuration
 
 from shared import watches
 from shared.cluster import Cluster
 from shared.crds import WHITELIST_PATH, WhiteListItem
 from shared.errors import Conflict, Refused, Unavailable
+from shared.kubernetes_parts import Configuration
 from shared.watches import Watch
 
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
