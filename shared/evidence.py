@@ -90,11 +90,13 @@ def weigh(known: Known, now: datetime) -> Evidence:
         return _without_verdict(known, state)
     verdict = stored.verdict
     found = Evidence(outcome=_outcome(verdict.result), verdict=verdict, revision=stored.revision)
-    if known.asked_over is not None and stored.revision > known.asked_over:
+    is_answer = known.asked_over is not None and stored.revision > known.asked_over
+    is_stale = _is_stale(known, verdict, now)
+    if is_answer or not (is_stale or _is_ageing(verdict, now)):
         return found
     refresh = msgspec.structs.replace(found, ask=Ask.NO if state else Ask.REFRESH)
-    if not _is_stale(known, verdict, now):
-        return refresh if _is_ageing(verdict, now) else found
+    if not is_stale:
+        return refresh
     if verdict.result is Result.FAIL or (not known.reference.is_mutable and not _is_never_fresh(verdict)):
         return refresh
     if _nobody_can_answer(known, state):

@@ -13,6 +13,10 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 bind = structlog.contextvars.bound_contextvars
+"""For the lines of a block."""
+
+bind_task = structlog.contextvars.bind_contextvars
+"""For all further lines of this task, and cheaper: where each request has a task of its own."""
 
 
 class LogFormat(Enum):

@@ -200,6 +200,7 @@ class Policies:
 
     def __init__(self, policies: Iterable[CompiledPolicy], defaults: Rule) -> None:
         self._ordered = sorted(policies, key=lambda policy: (-policy.spec.priority, policy.name))
+        self._rules = {policy.name: policy.rule() for policy in self._ordered}
         self._defaults = defaults
 
     def __iter__(self) -> Iterator[CompiledPolicy]:
@@ -213,7 +214,9 @@ class Policies:
             return self._defaults
         for policy in self._ordered:
             if policy.covers_namespace(namespace) and policy.covers_image(reference, written):
-                return policy.rule() if policy.finding_now(tenants) is None else self._broken(policy)
+                return (
+                    self._rules[policy.name] if policy.finding_now(tenants) is None else self._broken(policy)
+                )
         return self._defaults
 
     def _broken(self, policy: CompiledPolicy) -> Rule:

@@ -73,7 +73,7 @@ async def serve_probes(
         await runner.cleanup()
 
 
-def bound_address(runner: web.AppRunner) -> Listen:
+def bound_address(runner: web.BaseRunner) -> Listen:
     """Where a started runner listens."""
     host, port, *_ = runner.addresses[0]
     return Listen(host=str(host), port=int(port))

@@ -3,6 +3,7 @@
 Nobody else writes a subject. The names are a contract: other tools build on them.
 """
 
+import functools
 import hashlib
 from enum import StrEnum
 
@@ -39,6 +40,7 @@ class Lane(StrEnum):
     RESCAN = "rescan"
 
 
+@functools.lru_cache(maxsize=16384)
 def verdict_key(tenant: str, bundle_id: str, reference: str) -> str:
     """Key of a verdict and of its scan state: one image under one bundle for one tenant.
 

@@ -41,6 +41,8 @@ class VerdictMirror:
         self.verdicts = BucketMirror(broker, subjects.VERDICTS)
         self.states = BucketMirror(broker, subjects.SCAN_STATES)
         self.tenants = BucketMirror(broker, subjects.TENANTS)
+        self._tenant_records: dict[str, tuple[Entry, TenantRecord | None]] = {}
+        """As decoded last: every image of every admission asks for one."""
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         for mirror in (self.verdicts, self.states):
             mirror.on_change(self._wake)
@@ -62,7 +64,14 @@ class VerdictMirror:
 
     def tenant(self, tenant: str) -> TenantRecord | None:
         """Which bundles are in force for `tenant`."""
-        return _decoded(self.tenants.get(tenant), contracts.TENANT_RECORD)
+        entry = self.tenants.get(tenant)
+        if entry is None:
+            self._tenant_records.pop(tenant, None)
+            return None
+        known = self._tenant_records.get(tenant)
+        if known is None or known[0] is not entry:
+            known = self._tenant_records[tenant] = entry, _decoded(entry, contracts.TENANT_RECORD)
+        return known[1]
 
     def count_states(self, kind: type[ScanPending | ScanError]) -> int:
         """How many there are of this kind, lapsed errors that are still remembered too.
@@ -79,9 +88,9 @@ class VerdictMirror:
         return sum(record is not None and record.away_since is not None for record in records)
 
     @contextmanager
-    def watching(self, keys: list[str]) -> Iterator[asyncio.Event]:
-        """An event that is set whenever one of `keys` changes; clear it to wait for the next change."""
-        event = asyncio.Event()
+    def watching(self, keys: list[str], event: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """An event (`event`, or a new one) that is set whenever one of `keys` changes; clear it to wait again."""
+        event = event or asyncio.Event()
         for key in keys:
             self._waiting[key].add(event)
         try:

@@ -154,9 +154,16 @@ def _bounded(texts: list[str]) -> list[str]:
 
 def _cut(text: str, limit: int) -> str:
     """At most `limit` bytes of UTF-8, on one line that no terminal takes for a command."""
+    if len(text) <= limit and text.isascii() and text.isprintable() and _is_one_line(text):
+        return text  # as nearly all are: the rest looks at each character
     start = text[: 4 * limit]  # a text of megabytes is not worth reading to its end
     line = " ".join("".join(each if each.isprintable() else " " for each in start).split())
     encoded = line.encode()
     if len(encoded) <= limit and len(start) == len(text):
         return line
     return encoded[: limit - 3].decode(errors="ignore") + "…"
+
+
+def _is_one_line(text: str) -> bool:
+    """Of printable characters: no blank but single ones between words."""
+    return "  " not in text and text[:1] != " " and text[-1:] != " "

@@ -97,7 +97,7 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
         stack.push_async_callback(outbox.drain)
         answers = VerdictAnswers(lookup)
         await stack.enter_async_context(VerdictService(broker, verdicts, answers, metrics).serve())
-        address = await stack.enter_async_context(tls.serve(webhook.application(), config.listen))
+        address = await stack.enter_async_context(tls.serve(webhook.server, config.listen))
         readiness.done("webhook")
         logs.logger("gateway").info(
             "serving", webhook=f"{address.host}:{address.port}", probes=f"{probes.host}:{probes.port}"

@@ -55,16 +55,10 @@ class Tls:
         return [self._issuer.run()] if self._issuer else []
 
     @asynccontextmanager
-    async def serve(self, app: web.Application, listen: Listen) -> AsyncIterator[Listen]:
+    async def serve(self, server: Callable[..., web.Server], listen: Listen) -> AsyncIterator[Listen]:
         """The webhook on its port; at the end what is under way is answered first."""
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            shutdown_timeout=ANSWER_TIMEOUT,
-            handle_signals=False,
-            keepalive_timeout=IDLE_TIMEOUT,
-            lingering_time=LINGER_TIMEOUT,
-        )
+        made = server(keepalive_timeout=IDLE_TIMEOUT, lingering_time=LINGER_TIMEOUT)
+        runner = web.ServerRunner(made, shutdown_timeout=ANSWER_TIMEOUT, handle_signals=False)
         await runner.setup()
         try:
             door: Door = self._certificates.door

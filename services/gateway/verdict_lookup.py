@@ -92,19 +92,20 @@ class VerdictLookup:
     ) -> tuple[list[Finding], Source]:
         """A finding for each question, in order, at the latest at the deadline."""
         searches = [self._resolve(question, namespace) for question in questions]
+        changed, now = asyncio.Event(), datetime.now(UTC)
+        findings = [self._look(search, changed.set, trace, now) for search in searches]
+        if not self._is_worth_waiting(searches, findings, deadline):  # nearly always: everything is known
+            return findings, _source(findings, has_waited=False)
         keys = [search.key for search in searches if isinstance(search, _Search)]
-        with self._mirror.watching(keys) as changed:
-            findings = [self._look(search, changed.set, trace) for search in searches]
-            has_waited = False
+        with self._mirror.watching(keys, changed):
             while self._is_worth_waiting(searches, findings, deadline):
-                has_waited = True
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), deadline.remaining)
                 changed.clear()
-                findings = [self._look(search, changed.set, trace) for search in searches]
-        if has_waited:
-            findings = [self._settle(*pair) for pair in zip(searches, findings, strict=True)]
-        return findings, _source(findings, has_waited=has_waited)
+                now = datetime.now(UTC)
+                findings = [self._look(search, changed.set, trace, now) for search in searches]
+        findings = [self._settle(*pair) for pair in zip(searches, findings, strict=True)]
+        return findings, _source(findings, has_waited=True)
 
     def _resolve(self, question: Question, namespace: str) -> "_Search | Finding":
         """The key to look under: "no bundle named" means the one that is active for the tenant."""
@@ -132,11 +133,13 @@ class VerdictLookup:
             key=key,
         )
 
-    def _look(self, search: "_Search | Finding", wake: Callable[[], None], trace: str) -> Finding:
+    def _look(
+        self, search: "_Search | Finding", wake: Callable[[], None], trace: str, now: datetime
+    ) -> Finding:
         """What is known now; asks where that is called for, once a search."""
         if isinstance(search, Finding):
             return search
-        evidence = self._weigh(search, nobody_to_ask=not self._can_ask(search))
+        evidence = self._weigh(search, now, nobody_to_ask=not self._can_ask(search))
         if evidence.ask is not Ask.NO and search.asking is None and self._may_ask(search, evidence):
             search.asked_over = evidence.revision
             search.asking = self._ask(search, evidence.revision, trace)
@@ -158,10 +161,10 @@ class VerdictLookup:
         if isinstance(search, Finding) or search.asking is None or search.asking.done():
             return finding
         if finding.evidence.outcome is Outcome.PENDING and search.question.is_worth_waiting:
-            return Finding(self._weigh(search, nobody_to_ask=True), search.bundle_id)
+            return Finding(self._weigh(search, datetime.now(UTC), nobody_to_ask=True), search.bundle_id)
         return finding
 
-    def _weigh(self, search: _Search, *, nobody_to_ask: bool) -> Evidence:
+    def _weigh(self, search: _Search, now: datetime, *, nobody_to_ask: bool) -> Evidence:
         known = Known(
             reference=search.question.reference,
             stored=self._mirror.verdict(search.key),
@@ -171,7 +174,7 @@ class VerdictLookup:
             nobody_to_ask=nobody_to_ask,
             is_anchore_away=search.is_anchore_away,
         )
-        return weigh(known, datetime.now(UTC))
+        return weigh(known, now)
 
     def _can_ask(self, search: _Search) -> bool:
         has_failed = (
@@ -234,6 +237,8 @@ class VerdictLookup:
         searches: "list[_Search | Finding]", findings: list[Finding], deadline: Deadline
     ) -> bool:
         """Whether an answer that matters can still come in time."""
+        if all(finding.evidence.outcome is not Outcome.PENDING for finding in findings):
+            return False
         remaining = deadline.remaining
         if not remaining:
             return False

@@ -6,20 +6,27 @@ make records, hence the client CA or the secret in the path.
 """
 
 import asyncio
+import functools
 import hmac
 import re
+from typing import Any
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
 
 from services.gateway.admission import AdmissionRequest, BadReview, decode_review, encode_answer
 from services.gateway.deadlines import deadline
 from services.gateway.gate import Answer, Gate
 from services.gateway.metrics import GatewayMetrics, Refusal
+from services.gateway.verdict_lookup import Source
 from shared import logs
 from shared.broker import new_trace
 from shared.contracts import Action
 from shared.settings import Secret
+
+PATH = "/imagecheck"
 
 MAX_BODY = 7 * 1024 * 1024
 """Bytes: an object has at most 1.5 MiB in etcd (3 MiB in a request), and a review may hold two of them."""
@@ -30,6 +37,7 @@ BODY_TIMEOUT = 10.0
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _UID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_JSON = {"Content-Type": "application/json"}
 _RESOURCES = frozenset(
     {"Pod", "Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "CronJob"}
 )
@@ -51,22 +59,36 @@ class Webhook:
         self._secret = secret
         self._log = logs.logger("webhook")
         self._is_leaving = False
+        self._answered = functools.cache(metrics.requests.labels)
+        """The counter of an operation, resource and action: enumerated, so few."""
+        self._durations = {source: metrics.duration.labels(source.value) for source in Source}
 
     def see_off(self) -> None:
         """From now on each answer ends its connection: the next request goes where the Service sends it."""
         self._is_leaving = True
 
-    def application(self) -> web.Application:
-        """An aiohttp application with the one route."""
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[_hang_up])
-        path = "/imagecheck/{secret}" if self._secret else "/imagecheck"
-        app.router.add_post(path, self.imagecheck)
-        return app
+    def server(self, **options: Any) -> web.Server:
+        """An aiohttp server without its routing, which would cost an admission as much as its rules do.
 
-    async def imagecheck(self, request: web.Request) -> web.Response:
-        """One AdmissionReview in, one out."""
+        `options`: of its connections.
+        """
+        return web.Server(self.answer, request_factory=_request, access_log=None, **options)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The one path there is. Who asks for another is no API server of ours: connections are kept for those."""
+        parent, _, last = request.path.rpartition("/")
+        is_ours = parent == PATH and bool(last) if self._secret else request.path == PATH
+        if not is_ours:
+            return _hung_up(web.Response(status=404, text="404: Not Found"))
+        if request.method != "POST":
+            allowed = {"Allow": "POST"}
+            return _hung_up(web.Response(status=405, text="405: Method Not Allowed", headers=allowed))
+        return await self.imagecheck(request, last)
+
+    async def imagecheck(self, request: web.BaseRequest, secret: str) -> web.Response:
+        """One AdmissionReview in, one out. `secret`: the last part of the path, as it was asked for."""
         started = asyncio.get_running_loop().time()
-        if self._secret and not _is_same(request.match_info["secret"], self._secret):
+        if self._secret and not _is_same(secret, self._secret):
             return self._refuse(404, "not found")
         if problem := _wrong_type(request):
             return self._refuse(415, problem)
@@ -74,8 +96,8 @@ class Webhook:
         try:
             review, version = decode_review(await _body(request))
             _check(review)
-            with logs.bind(uid=review.uid, namespace=review.namespace):
-                answer = await self._gate.review(review, limit, started, _trace(request))
+            logs.bind_task(uid=review.uid, namespace=review.namespace)
+            answer = await self._gate.review(review, limit, started, _trace(request))
         except web.HTTPRequestEntityTooLarge:
             return self._refuse(413, f"an AdmissionReview has at most {MAX_BODY} bytes")
         except _SlowBodyError:
@@ -86,10 +108,8 @@ class Webhook:
             self._metrics.bad_requests.labels("500").inc()
             raise
         self._count(review, answer)
-        self._metrics.duration.labels(answer.source.value).observe(
-            asyncio.get_running_loop().time() - started
-        )
-        response = web.Response(body=encode_answer(answer.response, version), content_type="application/json")
+        self._durations[answer.source].observe(asyncio.get_running_loop().time() - started)
+        response = web.Response(body=encode_answer(answer.response, version), headers=_JSON)
         if self._is_leaving:
             response.force_close()
         return response
@@ -98,34 +118,39 @@ class Webhook:
         line = " ".join(reason.split())[:500]
         self._metrics.bad_requests.labels(str(status)).inc()
         self._log.warning("bad_request", status=status, reason=line)
-        response = web.Response(status=status, text=line + "\n")
-        response.force_close()
-        return response
+        return _hung_up(web.Response(status=status, text=line + "\n"))
 
     def _count(self, review: AdmissionRequest, answer: Answer) -> None:
         """Label values are enumerated: what a caller invents counts as `other`."""
         kind, operation = review.kind.kind, review.operation
-        self._metrics.requests.labels(
-            operation=operation if operation in _OPERATIONS else "other",
-            resource=kind if kind in _RESOURCES else "other",
-            action=answer.action.value,
+        self._answered(
+            operation if operation in _OPERATIONS else "other",
+            kind if kind in _RESOURCES else "other",
+            answer.action.value,
         ).inc()
         if answer.action is Action.REJECTED and answer.response.status:
             reason = Refusal.UNRECORDED if answer.is_unrecorded else _REFUSALS[answer.response.status.code]
             self._metrics.refusals.labels(reason.value).inc()
 
 
-@web.middleware
-async def _hang_up(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Who asks for another path is no API server of ours: connections are kept for those."""
-    try:
-        return await handler(request)
-    except web.HTTPException as refusal:
-        refusal.force_close()
-        raise
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: "asyncio.Task[None]",
+) -> web.BaseRequest:
+    """As aiohttp makes one, with our bound for the body."""
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
-def _wrong_type(request: web.Request) -> str | None:
+def _hung_up(response: web.Response) -> web.Response:
+    response.force_close()
+    return response
+
+
+def _wrong_type(request: web.BaseRequest) -> str | None:
     """Why the body is not even read; the API server sends JSON, and sends it as it is."""
     if request.content_type != "application/json":
         return f"send application/json, not {request.content_type}"
@@ -138,10 +163,11 @@ class _SlowBodyError(Exception):
     """The body did not arrive in time."""
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.BaseRequest) -> bytes:
     """The whole body. Raises `_SlowBodyError`, `BadReview`, aiohttp's `HTTPRequestEntityTooLarge`."""
     try:
-        return await asyncio.wait_for(request.read(), BODY_TIMEOUT)
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
     except TimeoutError as error:
         raise _SlowBodyError from error
     except (web.RequestPayloadError, ConnectionError) as error:
@@ -158,7 +184,7 @@ def _check(review: AdmissionRequest) -> None:
         raise BadReview(f"a {review.kind.kind} without request.namespace")
 
 
-def _trace(request: web.Request) -> str:
+def _trace(request: web.BaseRequest) -> str:
     given = request.headers.get("traceparent", "")
     return given if _TRACE.fullmatch(given) else new_trace()
 

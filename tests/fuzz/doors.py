@@ -99,7 +99,7 @@ class Door:
             client_max_size=MAX_BODY,
             loop=_loop(),
         )
-        return _loop().run_until_complete(self.webhook.imagecheck(request))
+        return _loop().run_until_complete(self.webhook.imagecheck(request, ""))
 
 
 class _Protocol:

@@ -3,7 +3,6 @@
 from typing import Any, cast
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry, generate_latest
 
 from services.gateway.admission import AdmissionRequest, deny
@@ -17,6 +16,7 @@ from shared.buckets import BucketMirror, Entry
 from shared.contracts import Action
 from shared.verdict_store import VerdictMirror
 from tests.support.builders import START, pending, pod, review, scan_error, tenant_record, verdict
+from tests.support.servers import client_of
 
 
 class Scraped:
@@ -47,7 +47,7 @@ async def _post(scraped: Scraped, code: int) -> int:
     gate = cast("Gate", Refusing(code))
     door = Webhook(gate, scraped.metrics, max_wait=3, margin=0.5, secret=None)
     async with (
-        TestClient(TestServer(door.application())) as client,
+        client_of(door) as client,
         client.post("/imagecheck", json=review(pod("nginx:1"))) as answer,
     ):
         return answer.status

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from prometheus_client import CollectorRegistry
 
 from services.gateway import webhook as webhook_module
@@ -48,11 +48,12 @@ from tests.support.builders import (
     verdict,
     whitelist_item,
 )
+from tests.support.servers import client_of
 
 JSON = {"Content-Type": "application/json"}
 
 
-Client = TestClient[web.Request, web.Application]
+Client = TestClient[Any, Any]
 
 
 class Gateway:
@@ -91,7 +92,7 @@ class Gateway:
         door = Webhook(
             self.gate, self.metrics, max_wait=3.0, margin=0.5, secret=Secret(secret) if secret else None
         )
-        async with TestClient(TestServer(door.application())) as client:
+        async with client_of(door) as client:
             yield client
 
 
@@ -404,7 +405,7 @@ async def test_a_client_ca_refuses_callers_without_its_certificate(gateway: Gate
     ca.issue_cert("apiserver").configure_cert(known)
     trustme.CA().issue_cert("apiserver").configure_cert(foreign)
     body = review(pod("nginx:1"))
-    runner = web.AppRunner(door.application())
+    runner = web.ServerRunner(door.server())
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls(ca))

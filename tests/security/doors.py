@@ -106,7 +106,7 @@ async def gateway_port(
     ready = asyncio.Event()
     async with background(tls.keep(ready.set)):
         await ready.wait()
-        async with tls.serve(webhook.application(), settings.listen) as address:
+        async with tls.serve(webhook.server, settings.listen) as address:
             yield Port(address.port, trusting(authority)), gateway
 
 
