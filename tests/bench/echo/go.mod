@@ -1,0 +1,3 @@
+module moorgate.bench/echo
+
+go 1.26
