@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from shared.errors import MoorgateError, Refused, Unavailable
+from shared.proxies import has_proxy
 from shared.redaction import Redaction, basic_token
 from shared.settings import Secret
 
@@ -204,7 +205,7 @@ def open_session(settings: AnchoreSettings) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, ssl=context),
         timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
         headers=headers,
-        trust_env=True,  # HTTPS_PROXY and NO_PROXY: a hosted Anchore is often behind a company's proxy
+        trust_env=has_proxy(settings.url),  # a hosted Anchore is often behind a company's proxy
     )
 
 

@@ -12,6 +12,7 @@ its own; a refused permission shows only in `error_cb`.
 
 import asyncio
 import contextlib
+import os
 import re
 import secrets
 import ssl
@@ -33,7 +34,7 @@ from shared import contracts, logs
 from shared.errors import BadSetting, Conflict, Unavailable
 from shared.metrics import CommonMetrics
 from shared.settings import Environment, Secret
-from shared.silence import cut_when_silent
+from shared.silence import cut, cut_when_silent
 
 PUBLISH_TIMEOUT = 5.0
 """Seconds until an acknowledgement counts as missing; nats-py has then given the message to the socket."""
@@ -201,7 +202,7 @@ class Broker:
             "max_outstanding_pings": 2,
             "drain_timeout": DRAIN_TIMEOUT,
             "inbox_prefix": settings.inbox_prefix,
-            "error_cb": self._note_error,
+            "error_cb": self._note_failure,
             "disconnected_cb": self._note_disconnection,
             "reconnected_cb": self._note_reconnection,
         }
@@ -226,6 +227,27 @@ class Broker:
         self._log.info("nats_connected", server=f"{server.hostname}:{server.port}" if server else "")
         self._metrics.degraded.labels("nats").set(0)
         self._connected.set()
+
+    async def _close(self) -> None:
+        """Flush and close, whatever state the connection is in."""
+        if self.client.is_connected:
+            await self._flush()
+        # What is still unsent can go nowhere: nats-py would write it to the connection that is gone, and fail.
+        self.client._pending, self.client._pending_data_size = [], 0  # noqa: SLF001  there is no public way
+        await self.client.close()
+
+    async def _flush(self) -> None:
+        """NATS that does not answer is said, and hides nothing of what else went wrong."""
+        try:
+            await self.client.flush(timeout=int(DRAIN_TIMEOUT))
+        except (nats.errors.Error, OSError) as error:
+            self._log.warning("nats_not_flushed", error=str(error) or type(error).__name__)
+
+    async def _note_failure(self, error: Exception) -> None:
+        """nats-py leaves a connection open that NATS took and then said nothing on, and makes another."""
+        if self.client.is_connecting:
+            cut(self.client)
+        await self._note_error(error)
 
     async def _note_error(self, error: Exception) -> None:
         text, now = str(error) or type(error).__name__, asyncio.get_running_loop().time()
@@ -275,14 +297,13 @@ async def open_broker(settings: BrokerSettings, source: str, metrics: CommonMetr
             await asyncio.wait({connecting}, timeout=CANCEL_AGAIN)
         with contextlib.suppress(asyncio.CancelledError):
             await connecting
-        if broker.client.is_connected:
-            await broker.client.flush(timeout=int(DRAIN_TIMEOUT))
-        await broker.client.close()
+        await broker._close()  # noqa: SLF001  one module, two halves
 
 
 def new_trace() -> str:
     """A traceparent of our own, for what no traced request started."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    text = os.urandom(24).hex()
+    return f"00-{text[:32]}-{text[32:]}-01"
 
 
 def shown_url(url: str) -> str:

@@ -14,27 +14,19 @@ from typing import NamedTuple
 import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import DeliverPolicy
 
 from shared import logs
 from shared.broker import Broker
 from shared.errors import Unavailable
+from shared.ordered_consumer import OrderedConsumer, Position
 from shared.streams import bucket_stream
-
-HEARTBEAT = 5.0
-"""Seconds between the server's signs of life while a bucket is quiet."""
-
-SILENCE = 2.5 * HEARTBEAT
-"""Seconds without one after which the mirror's consumer counts as lost."""
 
 RESTART_WAIT = 1.0
 """Seconds before a lost mirror is begun anew: consumers made in a loop would leak."""
 
 MIN_TTL = 1
 """Seconds; NATS refuses less."""
-
-_METADATA_TOKENS = 9
 
 
 class Entry(NamedTuple):
@@ -95,15 +87,13 @@ class BucketMirror:
         """Set once the first copy is complete."""
         self._broker = broker
         self._name = name
+        self._stream = bucket_stream(name)
         self._prefix_length = len(f"$KV.{name}.")
         self._entries: dict[str, Entry] = {}
         self._loading: dict[str, Entry] | None = None
-        self._doubt = asyncio.Event()
-        self._last_heard = 0.0
-        self._expected_sequence = 1
+        self._consumer = OrderedConsumer(broker, self._stream, self._take)
         self._on_change: list[Callable[[str | None], None]] = []
         self._log = logs.logger("mirror").bind(bucket=name)
-        broker.on_reconnect(self._doubt.set)
 
     def get(self, key: str) -> Entry | None:
         """The entry as last heard of."""
@@ -131,60 +121,19 @@ class BucketMirror:
 
     async def _follow(self) -> None:
         """One consumer's life: everything once, then every change, until something is in doubt."""
-        self._doubt.clear()
-        self._loading, self._expected_sequence = {}, 1
-        self._last_heard = asyncio.get_running_loop().time()
-        inbox = self._broker.client.new_inbox()
-        subscription = await self._broker.client.subscribe(inbox, cb=self._take)
-        try:
-            info = await self._broker.jetstream.add_consumer(bucket_stream(self._name), self._consumer(inbox))
-            if info.num_pending == 0 and self._expected_sequence == 1:
-                self._complete()
-            await self._until_in_doubt()
-            self._log.info("mirror_restarts")
-            with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, TimeoutError):
-                await self._broker.jetstream.delete_consumer(bucket_stream(self._name), str(info.name))
-        finally:
-            await _unsubscribe(subscription)
-
-    def _consumer(self, inbox: str) -> ConsumerConfig:
-        return ConsumerConfig(
-            deliver_subject=inbox,
+        self._loading = {}
+        info = await self._consumer.live(
+            self._complete,
             deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
             filter_subject=f"$KV.{self._name}.>",
-            ack_policy=AckPolicy.NONE,
-            idle_heartbeat=HEARTBEAT,
-            flow_control=True,
-            mem_storage=True,
-            num_replicas=1,
-            inactive_threshold=30,
         )
+        self._log.info("mirror_restarts")
+        with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            await self._broker.jetstream.delete_consumer(self._stream, str(info.name))
 
-    async def _until_in_doubt(self) -> None:
-        loop = asyncio.get_running_loop()
-        while not self._doubt.is_set():
-            quiet = loop.time() - self._last_heard
-            if quiet >= SILENCE:
-                return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), SILENCE - quiet)
-
-    async def _take(self, message: Msg) -> None:
-        """One message of the consumer: an entry, a heartbeat, or flow control that wants an answer."""
-        self._last_heard = asyncio.get_running_loop().time()
-        tokens = message.reply.split(".")
-        if len(tokens) < _METADATA_TOKENS:
-            answer_to = message.reply or (message.headers or {}).get("Nats-Consumer-Stalled", "")
-            if answer_to:
-                await self._broker.client.publish(answer_to)
-            return
-        metadata = message.metadata
-        if metadata.sequence.consumer != self._expected_sequence:
-            self._doubt.set()
-            return
-        self._expected_sequence += 1
-        self._apply(message, metadata.sequence.stream)
-        if metadata.num_pending == 0 and self._loading is not None:
+    def _take(self, message: Msg, position: Position) -> None:
+        self._apply(message, position.sequence)
+        if position.pending == 0 and self._loading is not None:
             self._complete()
 
     def _apply(self, message: Msg, revision: int) -> None:
@@ -213,8 +162,3 @@ class BucketMirror:
 def _is_marker(headers: dict[str, str] | None) -> bool:
     """True for what says that a key is gone: deleted, purged or expired."""
     return headers is not None and ("KV-Operation" in headers or "Nats-Marker-Reason" in headers)
-
-
-async def _unsubscribe(subscription: Subscription) -> None:
-    with contextlib.suppress(nats.errors.Error):
-        await subscription.unsubscribe()

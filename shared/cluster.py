@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -22,6 +22,7 @@ import msgspec
 import yaml
 
 from shared.errors import BadSetting, Conflict, Refused, Unavailable
+from shared.proxies import has_proxy
 
 if TYPE_CHECKING:
     from shared.kubernetes_parts import Configuration
@@ -71,8 +72,39 @@ class ListMeta(msgspec.Struct, frozen=True, rename="camel"):
     continue_: str = msgspec.field(default="", name="continue")
 
 
+class Listed(Protocol):
+    """A page of a list."""
+
+    @property
+    def metadata(self) -> ListMeta:
+        """How to go on."""
+
+
+L = TypeVar("L", bound=Listed)
+
+
+async def pages(
+    cluster: "Cluster", path: str, decode: Callable[[bytes], L], **query: str
+) -> AsyncIterator[L]:
+    """Every page of a list, `PAGE` objects each unless `limit` says otherwise.
+
+    Raises like `Cluster.request`, and what `decode` raises of an answer that is no such page.
+    """
+    asked = {"limit": str(PAGE), **query}
+    while True:
+        page = decode(await cluster.request("GET", path, query=asked))
+        yield page
+        if not page.metadata.continue_:
+            return
+        asked["continue"] = page.metadata.continue_
+
+
 class _Status(msgspec.Struct, frozen=True):
     message: str = ""
+
+
+READ_BUFFER = 2**21
+"""Bytes: a line of a watch is an object, and the API server takes those of 1.5 MiB."""
 
 
 class Cluster:
@@ -83,7 +115,11 @@ class Cluster:
 
         self._configuration = configuration
         self._host = str(configuration.host).rstrip("/")
-        self._session: aiohttp.ClientSession = RESTClientObject(configuration).pool_manager
+        made: aiohttp.ClientSession = RESTClientObject(configuration).pool_manager
+        self._session = aiohttp.ClientSession(
+            connector=made.connector, read_bufsize=READ_BUFFER, trust_env=has_proxy(self._host)
+        )
+        made.detach()  # it would read the environment for each request
 
     async def get(
         self,

@@ -13,7 +13,7 @@ A handler must bear the same delivery twice: an ack can be lost, and a worker ca
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Generic
 
@@ -109,15 +109,29 @@ class Consumer(Generic[M]):
     async def run(self) -> None:
         """Take deliveries until cancelled."""
         await self._broker.connected()
+        async with contextlib.AsyncExitStack() as stack:
+            pulls = [
+                await stack.enter_async_context(self._subscription())
+                for _ in range(min(MAX_PULLS, self._work.concurrency))
+            ]
+            async with asyncio.TaskGroup() as group:
+                for subscription in pulls:
+                    group.create_task(self._pull(subscription, group))
+                if self._work.mend is not None:
+                    group.create_task(self._keep_durable(self._work.mend))
+
+    @contextlib.asynccontextmanager
+    async def _subscription(self) -> AsyncIterator[JetStreamContext.PullSubscription]:
+        """An inbox for one pull alone.
+
+        Of several `fetch` on one subscription of nats-py 2.16, one takes what another has asked for, which then waits
+        out its time for nothing: of eight workers one was at work.
+        """
         subscription = await self._broker.jetstream.pull_subscribe_bind(
             consumer=self._work.durable, stream=self._work.stream
         )
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(MAX_PULLS, self._work.concurrency)):
-                    group.create_task(self._pull(subscription, group))
-                if self._work.mend is not None:
-                    group.create_task(self._keep_durable(self._work.mend))
+            yield subscription
         finally:  # what nobody listens to would swallow the next requests until the ack wait
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()

@@ -104,6 +104,22 @@ def weigh(known: Known, now: datetime) -> Evidence:
     return _without_verdict(known, state)
 
 
+def holds_until(known: Known, evidence: Evidence) -> datetime | None:
+    """Until when `evidence` stays what `known` leads to, whoever is away then: that of a fresh verdict that nobody doubts.
+
+    None: weigh anew each time.
+    """
+    verdict = evidence.verdict
+    if (
+        known.state is not None
+        or known.asked_over is not None
+        or verdict is None
+        or evidence.ask is not Ask.NO
+    ):
+        return None
+    return min(_ageing_at(verdict), verdict.fresh_until, verdict.known_until)
+
+
 def _nobody_can_answer(known: Known, state: ScanState | None) -> bool:
     """Whether a stale pass counts. An error that is about the image itself is an answer, whoever is away now."""
     if isinstance(state, ScanError):
@@ -172,8 +188,12 @@ def _is_never_fresh(verdict: Verdict) -> bool:
 
 
 def _is_ageing(verdict: Verdict, now: datetime) -> bool:
+    return now >= _ageing_at(verdict)
+
+
+def _ageing_at(verdict: Verdict) -> datetime:
     life = verdict.fresh_until - verdict.evaluated_at
-    return now >= verdict.evaluated_at + life * REFRESH_AT
+    return verdict.evaluated_at + life * REFRESH_AT
 
 
 def _outcome(result: Result) -> Outcome:

@@ -95,11 +95,20 @@ async def background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel until all have ended: the `wait_for` of Python 3.11 swallows a cancellation that meets its result."""
+    """Cancel until all have ended: the `wait_for` of Python 3.11 swallows a cancellation that meets its result.
+
+    Who is cancelled while waiting here waits on and says so at the end: a group that is told twice passes on only the first.
+    """
+    told: asyncio.CancelledError | None = None
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=CANCEL_AGAIN)
+        try:
+            await asyncio.wait(pending, timeout=CANCEL_AGAIN)
+        except asyncio.CancelledError as error:
+            told = error
+    if told is not None:
+        raise told
 
 
 async def _until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -14,6 +14,8 @@ class CommonMetrics:
     """Build, degradation, dead letters and what NATS refused."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        """For the metrics of parts that are not always there."""
         ProcessCollector(registry=registry)
         Info("moorgate_build", "The version that runs.", registry=registry).info(
             {"version": version("moorgate")}

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import nats.errors
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from shared import subjects
@@ -49,11 +50,25 @@ class Pipeline:
         if not self._broker.is_connected:
             raise Unavailable("nats", "not connected")
         number = next(self._numbers)
+        reply, text = f"{self._inbox}.{number}", "\r\n".join(map(": ".join, headers.items()))
         try:
-            await self._broker.client.publish(subject, payload, f"{self._inbox}.{number}", headers)
+            if text.count("\n") == len(headers) - 1 == text.count("\r"):
+                await _write(self._broker.client, subject, reply, text, payload)
+            else:  # a value of more than one line: nats-py makes one of it
+                await self._broker.client.publish(subject, payload, reply, headers)
         except (nats.errors.Error, OSError) as error:
             raise Unavailable("nats", f"{subject}: {type(error).__name__} {error}") from error
         return number
+
+
+async def _write(client: Client, subject: str, reply: str, headers: str, payload: bytes) -> None:
+    """What `Client.publish` of nats-py 2.16 does, which looks at each header by a pattern: half of what publishing costs."""
+    text = f"NATS/1.0\r\n{headers}\r\n\r\n".encode()
+    line = f"HPUB {subject} {reply} {len(text)} {len(text) + len(payload)}\r\n".encode()
+    await client._send_command(b"".join((line, text, payload, b"\r\n")))  # noqa: SLF001  there is no public way
+    queue = client._flush_queue  # noqa: SLF001
+    if queue is not None and queue.empty():
+        await client._flush_pending()  # noqa: SLF001
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ Looked at are containers, init and ephemeral containers and image volumes. Owner
 what they are: the user's text. The pure part: no I/O.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -72,16 +72,21 @@ def controller(references: Iterable[PodOwner] | None) -> OwnerClaim | None:
     return None
 
 
-def pod_images(spec: PodSpec) -> Iterator[PodImage]:
+def pod_images(spec: PodSpec) -> list[PodImage]:
     """Every image of the spec, containers in the order in which they start."""
     groups = (
         (ContainerKind.INIT, spec.init_containers),
         (ContainerKind.CONTAINER, spec.containers),
         (ContainerKind.EPHEMERAL, spec.ephemeral_containers),
     )
-    for kind, containers in groups:
-        for container in containers or ():
-            yield PodImage(container.name, kind, container.image)
-    for volume in spec.volumes or ():
-        if volume.image and volume.image.reference:
-            yield PodImage(volume.name, ContainerKind.VOLUME, volume.image.reference)
+    found = [
+        PodImage(container.name, kind, container.image)
+        for kind, containers in groups
+        for container in containers or ()
+    ]
+    found += [
+        PodImage(volume.name, ContainerKind.VOLUME, volume.image.reference)
+        for volume in spec.volumes or ()
+        if volume.image and volume.image.reference
+    ]
+    return found

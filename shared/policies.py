@@ -33,6 +33,11 @@ class OnError(StrEnum):
     ALLOW = "allow"
 
 
+_Labels = frozenset[tuple[str, str]]
+
+MAX_MATCHES = 8192
+"""Images, by namespaces' labels, whose policy is remembered."""
+
 DEFAULT_TENANT = "default"
 """The tenant of whoever names none."""
 
@@ -202,6 +207,10 @@ class Policies:
         self._ordered = sorted(policies, key=lambda policy: (-policy.spec.priority, policy.name))
         self._rules = {policy.name: policy.rule() for policy in self._ordered}
         self._defaults = defaults
+        self._first: dict[tuple[_Labels, str, str], CompiledPolicy | None] = {}
+        """By labels and image, the policy that matches: the same images come again and again, and policies are many."""
+        self._labels: dict[_Labels, _Labels] = {}
+        """Each once in memory, however many images a namespace makes up."""
 
     def __iter__(self) -> Iterator[CompiledPolicy]:
         return iter(self._ordered)
@@ -212,12 +221,31 @@ class Policies:
         """The rule of one image; `namespace`: its labels, None when they cannot be had (then the defaults)."""
         if namespace is None:
             return self._defaults
-        for policy in self._ordered:
-            if policy.covers_namespace(namespace) and policy.covers_image(reference, written):
-                return (
-                    self._rules[policy.name] if policy.finding_now(tenants) is None else self._broken(policy)
-                )
-        return self._defaults
+        policy = self._first_match(namespace, reference, written)
+        if policy is None:
+            return self._defaults
+        return self._rules[policy.name] if policy.finding_now(tenants) is None else self._broken(policy)
+
+    def _first_match(
+        self, namespace: Mapping[str, str], reference: str, written: str
+    ) -> CompiledPolicy | None:
+        """Depends on nothing that changes while these are the policies."""
+        if not self._ordered:
+            return None
+        labels = frozenset(namespace.items())
+        key = self._labels.get(labels, labels), reference, written
+        if key not in self._first:
+            if len(self._first) >= MAX_MATCHES:
+                self._first.clear()
+                self._labels.clear()
+            self._labels[labels] = key[0]
+            matching = (
+                policy
+                for policy in self._ordered
+                if policy.covers_namespace(namespace) and policy.covers_image(reference, written)
+            )
+            self._first[key] = next(matching, None)
+        return self._first[key]
 
     def _broken(self, policy: CompiledPolicy) -> Rule:
         return msgspec.structs.replace(self._defaults, policy=policy.name)

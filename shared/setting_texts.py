@@ -71,8 +71,8 @@ TEXTS = {
         "RESCAN_INTERVAL": "In which time everything that runs is scanned again.",
         "NOTIFY_FILE": "Who is told of flips ([notifications.md](../notifications.md)).",
         "REPORTS": "What is written beside Audits ([audits.md](../audits.md#reports)).",
-        "PAGE_LISTEN": "Where the operator's web page is served, over TLS; not set: nowhere.",
-        "PAGE_CERT_FILE": "The certificate chain of the page. Required with it.",
+        "PAGE_LISTEN": "Where the web page is served, over TLS ([page.md](../page.md)); not set: nowhere.",
+        "PAGE_CERT_FILE": "The certificate chain of that port, read again when it changes. Required with it.",
         "PAGE_KEY_FILE": "Its key.",
         "BOOTSTRAP_FILE": "What `moorgate bootstrap` is to make ([bootstrap.md](../bootstrap.md)).",
     }.items()

@@ -33,16 +33,6 @@ KNOWN = frozenset(
 )
 """Every setting of every service: one environment may serve them all (compose, `make dev`)."""
 
-NOT_YET = {
-    f"MOORGATE_{name}": default
-    for name, default in {
-        "PAGE_LISTEN": "",
-        "PAGE_CERT_FILE": "",
-        "PAGE_KEY_FILE": "",
-    }.items()
-}
-"""Names that are kept for what is not built, with the one value that is true already. Ignoring them would lie."""
-
 _SECRETS = frozenset(
     f"MOORGATE_{name}" for name in "NATS_PASSWORD PATH_SECRET ANCHORE_PASSWORD NOTIFICATIONS_SECRET".split()
 )
@@ -134,8 +124,6 @@ class Environment:
                 raise BadSetting(f"{name} is no setting of Moorgate: remove it or correct its name")
             if name in KNOWN and not _is_text(variables[name]):
                 raise BadSetting(f"{name} is not UTF-8 text")
-            if name in NOT_YET and variables[name] not in ("", NOT_YET[name]):
-                raise BadSetting(f"{name} has no effect in this version: remove it")
         self.cluster = self.choice("MOORGATE_CLUSTER", ClusterUse, ClusterUse.AUTO)
         if self.has_cluster and self.optional("MOORGATE_POLICIES_FILE"):
             raise BadSetting(
@@ -228,6 +216,12 @@ class Environment:
             return None
         path = Path(value)
         _read(name, path)
+        return path
+
+    def required_file(self, name: str) -> Path:
+        """A file that must be named, and can be read now."""
+        path = Path(self.text(name))
+        self.file(name)
         return path
 
     def secret(self, name: str) -> Secret | None:

@@ -21,13 +21,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from shared import yaml_files
 from shared.anchore import AnchoreApi, AnchoreSettings
 from shared.errors import BadSetting
 from shared.settings import Environment, Secret
-from shared.yaml_files import GivenTwice, where
 
 DEFAULT_TENANT = "default"
 """The single tenant of `MOORGATE_ANCHORE_…`."""
@@ -93,18 +91,9 @@ def load(environment: Environment) -> TenantSource:
 def read(path: Path) -> dict[str, Tenant]:
     """The tenants of a file. Raises `BadSetting` with the line to show."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = msgspec.convert(yaml_files.document(text), _File)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise BadSetting(f"MOORGATE_TENANTS_FILE: cannot read {path}: {reason}") from error
+        content = msgspec.convert(yaml_files.document("MOORGATE_TENANTS_FILE", path), _File)
     except msgspec.ValidationError as error:
         raise BadSetting(f"MOORGATE_TENANTS_FILE: {path}: {error}") from error
-    except GivenTwice as error:
-        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} has a key twice{where(error)}") from None
-    # What is wrong quotes the line at fault, which may hold a password.
-    except yaml.YAMLError as error:
-        raise BadSetting(f"MOORGATE_TENANTS_FILE: {path} is no YAML{where(error)}") from None
     return {name: _tenant(path, name, given) for name, given in content.tenants.items()}
 
 

@@ -8,13 +8,13 @@ Source: https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-d
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from shared import logs
-from shared.cluster import PAGE, Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.errors import MoorgateError, Refused
 from shared.objects import ObjectMeta
 
@@ -55,6 +55,19 @@ class Feed(Protocol[W]):
 
     def remove(self, item: W) -> None:
         """This one is gone."""
+
+
+class PagedFeed(Feed[W], Protocol[W]):
+    """Whoever is told of a list as it is read: a hundred thousand objects at once would stop everything else."""
+
+    def begin(self) -> None:
+        """A list begins, for the first time or anew; what there was goes on counting."""
+
+    def add(self, items: list[W]) -> None:
+        """These are there."""
+
+    def end(self) -> None:
+        """The list was read to its end: what it did not have is gone."""
 
 
 class Watch(Generic[W]):
@@ -99,17 +112,19 @@ class Watch(Generic[W]):
     async def _list(self) -> str:
         """Everything, in pages; gives the version to watch from."""
         items: list[W] = []
-        query = {"limit": str(PAGE), **self._selected}
-        while True:
-            page = self._page.decode(await self._cluster.request("GET", self._path, query=query))
-            items += self._readable(page.items)
-            if not page.metadata.continue_:
-                break
-            query["continue"] = page.metadata.continue_
+        version = ""
+        async for page, listed in self._pages():
+            items += page
+            version = listed
         self._feed.replace(items)
         self.ready.set()
         self._log.debug("listed", items=len(items))
-        return page.metadata.resource_version
+        return version
+
+    async def _pages(self) -> AsyncIterator[tuple[list[W], str]]:
+        """The pages of one list, each with the version that the list stands for."""
+        async for page in pages(self._cluster, self._path, self._page.decode, **self._selected):
+            yield list(self._readable(page.items)), page.metadata.resource_version
 
     async def _watch(self, version: str) -> str:
         """Changes since `version`, until the server ends the watch; gives the version to go on from."""
@@ -146,6 +161,24 @@ class Watch(Generic[W]):
                 yield self._item.decode(raw)
             except _UNREADABLE as error:
                 self._log.warning("object_not_understood", error=str(error))
+
+
+class PagedWatch(Watch[W]):
+    """The same for a feed that takes lists page by page."""
+
+    def __init__(self, cluster: Cluster, path: str, kind: type[W], feed: PagedFeed[W]) -> None:
+        super().__init__(cluster, path, kind, feed)
+        self._paged = feed
+
+    async def _list(self) -> str:
+        version = ""
+        self._paged.begin()
+        async for page, listed in self._pages():
+            self._paged.add(page)
+            version = listed
+        self._paged.end()
+        self.ready.set()
+        return version
 
 
 class _Page(msgspec.Struct, frozen=True):

@@ -46,6 +46,8 @@ class Whitelist:
 
     def covering(self, release: Release, namespace: str, now: datetime) -> list[WhiteListItem]:
         """The items in force for this release in this namespace, by name."""
+        if not self._items:
+            return []
         names = sorted({*self._by_name(release), *self._compiled().matching(release.name)})
         return [item for name in names if self._is_in_force(item := self._items[name], namespace, now)]
 

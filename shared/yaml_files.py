@@ -13,8 +13,25 @@ import yaml
 
 from shared.errors import BadSetting
 
+DEEPEST = 100
+"""Brackets within brackets: far more than anybody writes. The library's scanner takes time by their square."""
 
-class Loader(yaml.SafeLoader):
+
+class _Shallow(yaml.reader.Reader, yaml.scanner.Scanner):
+    """Refuses brackets nested deeper than `DEEPEST`."""
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        """As the library does, after a look at the depth. Raises `yaml.YAMLError`."""
+        if self.flow_level >= DEEPEST:
+            raise yaml.scanner.ScannerError(problem="nested too deeply", problem_mark=self.get_mark())
+        super().fetch_flow_collection_start(token_class)
+
+
+class TextLoader(_Shallow, yaml.BaseLoader):
+    """Makes nothing but texts, lists and maps."""
+
+
+class Loader(_Shallow, yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
@@ -32,10 +49,18 @@ class GivenTwice(yaml.MarkedYAMLError):
     """A key is there twice."""
 
 
-def document(text: str, loader: type[yaml.SafeLoader | yaml.BaseLoader] = Loader) -> Any:
-    """What stands in the text. Raises `yaml.YAMLError` and nothing else, whatever stands there."""
+def texts(text: str) -> Any:
+    """What stands there, as texts, lists and maps. Raises `yaml.YAMLError` and nothing else, whatever stands there."""
     with _faults():
-        return yaml.load(text, loader)  # noqa: S506  SafeLoaders and less
+        return yaml.load(text, TextLoader)  # noqa: S506  less than a SafeLoader
+
+
+def document(setting: str, path: Path) -> Any:
+    """The only document of the file, None where it is empty. Raises `BadSetting` with the line to show."""
+    found = documents(setting, path)
+    if len(found) > 1:
+        raise BadSetting(f"{setting}: {path} has {len(found)} documents: one is read")
+    return found[0] if found else None
 
 
 def documents(setting: str, path: Path) -> list[Any]:

@@ -1,15 +1,20 @@
 """Publishing on a real server: once by id, refused where one waits, and honest about what is not known."""
 
 import asyncio
+import gc
 import io
 import secrets
+import warnings
+from collections.abc import Callable
 
 import pytest
 import structlog
+import uvloop
 from prometheus_client import CollectorRegistry
 
 from deploy.dev.nats import NatsServer
 from deploy.dev.ports import free_port
+from shared import broker as broker_module
 from shared import contracts, logs, streams, subjects
 from shared.broker import Broker, BrokerSettings, open_broker
 from shared.contracts import DeadLetter, ScanRequest
@@ -20,6 +25,8 @@ from shared.settings import Environment, Secret
 from shared.subjects import Lane
 from tests.support.builders import START
 from tests.support.nats import broker_on
+from tests.support.proxies import Throttle
+from tests.support.road import until
 
 
 def letter(what: str = "test", payload: bytes = b"x") -> DeadLetter:
@@ -140,6 +147,75 @@ async def test_a_reconnection_is_told_and_publishing_goes_on(nats_server: NatsSe
         assert broker.is_connected
         await broker.publish(subject, letter(), f"{subject}-1")
         assert await count(broker, subject) == 1
+
+
+async def test_no_attempt_to_reconnect_leaves_its_connection_open(nats_server: NatsServer) -> None:
+    throttle = Throttle(nats_server.port)
+    metrics = CommonMetrics(CollectorRegistry())
+    async with throttle.running() as port:
+        settings = BrokerSettings(url=f"nats://127.0.0.1:{port}")
+        async with open_broker(settings, "tests", metrics) as broker:
+            await broker.connected()
+            gc.collect()  # what others have left
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always", ResourceWarning)
+                throttle.is_open, taken = False, throttle.taken
+                nats_server.process.kill()
+                await until(lambda: after(throttle, taken + 3), "three attempts were hung up on")
+                await nats_server.process.start()
+                throttle.is_open = True
+                await until(lambda: is_back(broker), "it is connected again")
+                gc.collect()
+    assert [str(each.message) for each in seen] == []
+
+
+async def test_nats_silent_at_the_end_hides_nothing_of_what_went_wrong(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker_module, "DRAIN_TIMEOUT", 1.0)
+
+    async def fail() -> None:
+        async with broker_on(nats_server):
+            nats_server.process.pause()
+            raise Permanent("the reason")
+
+    try:
+        with pytest.raises(Permanent, match="the reason"):
+            await fail()
+    finally:
+        nats_server.process.resume()
+
+
+@pytest.mark.parametrize(
+    "loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_what_is_unsent_when_nats_is_gone_is_no_error_at_the_end(
+    loop: Callable[[], asyncio.AbstractEventLoop], nats_server: NatsServer
+) -> None:
+    async def leave_with_something_unsent() -> None:
+        try:
+            async with broker_on(nats_server) as broker:
+                nats_server.process.kill()
+                await until(lambda: is_away(broker), "the connection is seen to be gone")
+                await broker.client.publish("somewhere", b"x" * 1000)
+                assert broker.client.pending_data_size > 1000
+        finally:
+            await nats_server.process.start()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(leave_with_something_unsent())
+
+
+async def is_away(broker: Broker) -> bool:
+    return not broker.is_connected
+
+
+async def after(throttle: Throttle, count: int) -> bool:
+    return throttle.taken >= count
+
+
+async def is_back(broker: Broker) -> bool:
+    return broker.is_connected
 
 
 async def test_a_password_in_the_url_is_not_logged(nats_server: NatsServer) -> None:

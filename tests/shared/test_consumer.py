@@ -24,7 +24,12 @@ from shared.subjects import Lane
 from tests.support.builders import START
 
 Handler = Callable[[ScanRequest, Delivery], Awaitable[None]]
-ACK_WAIT = 0.6
+ACK_WAIT = 30.0
+"""Seconds: where a delivery comes again, it is because somebody said so."""
+
+SHORT_ACK_WAIT = 1.0
+"""Seconds: for what comes again because nobody said anything."""
+
 NUMBERS = itertools.count()
 
 
@@ -35,9 +40,10 @@ def request(image: str) -> ScanRequest:
 class Queue:
     """A work queue of its own with one durable, and what its handler saw."""
 
-    def __init__(self, broker: Broker, name: str) -> None:
+    def __init__(self, broker: Broker, name: str, ack_wait: float) -> None:
         self.broker = broker
         self.name = name
+        self.ack_wait = ack_wait
         self.seen: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
         self.metrics = CommonMetrics(CollectorRegistry())
 
@@ -72,7 +78,7 @@ class Queue:
             handle=noted,
             probe=probe or answers,
             concurrency=concurrency,
-            ack_wait=ACK_WAIT,
+            ack_wait=self.ack_wait,
         )
         task = asyncio.create_task(Consumer(self.broker, self.metrics, work).run())
         try:
@@ -110,14 +116,24 @@ class Queue:
 async def queue(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Queue:
     monkeypatch.setattr(consumer, "BUG_DELAY", 0.05)
     monkeypatch.setattr(consumer, "PROBE_WAIT", 0.02)
+    return await _made(broker, ACK_WAIT)
+
+
+@pytest.fixture
+async def hasty_queue(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    monkeypatch.setattr(consumer, "PROBE_WAIT", 0.02)
+    return await _made(broker, SHORT_ACK_WAIT)
+
+
+async def _made(broker: Broker, ack_wait: float) -> Queue:
     name = f"Q{secrets.token_hex(4)}"
     work_queue = StreamConfig(name=name, subjects=[f"{name}.*"], retention=RetentionPolicy.WORK_QUEUE)
     await broker.jetstream.add_stream(work_queue)
     durable = ConsumerConfig(
-        durable_name="worker", ack_policy=AckPolicy.EXPLICIT, ack_wait=ACK_WAIT, max_deliver=-1
+        durable_name="worker", ack_policy=AckPolicy.EXPLICIT, ack_wait=ack_wait, max_deliver=-1
     )
     await broker.jetstream.add_consumer(name, durable)
-    return Queue(broker, name)
+    return Queue(broker, name, ack_wait)
 
 
 def raising(error: Exception, when: str = "bad") -> Handler:
@@ -169,7 +185,7 @@ async def test_retryable_comes_again_after_its_delay_and_others_go_on(queue: Que
     async with queue.consuming(handle):
         assert [await queue.next() for _ in range(3)] == [("later", 1), ("next", 1), ("later", 2)]
         await queue.until_empty()
-    assert 0.29 <= times[1] - times[0] < ACK_WAIT + 1
+    assert 0.29 <= times[1] - times[0] < ACK_WAIT / 2
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b'{"type":"moorgate.v2.scan-request"}', b"\xff"])
@@ -199,18 +215,18 @@ async def test_permanent_is_a_dead_letter_with_its_reason(queue: Queue) -> None:
 
 
 async def test_a_dead_letter_that_cannot_be_stored_keeps_the_message(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+    hasty_queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object) -> None:
         raise Unavailable("nats", "disk full")
 
-    await queue.put("bad")
+    await hasty_queue.put("bad")
     with monkeypatch.context() as patched:
-        patched.setattr(queue.broker, "publish", refuse)
-        async with queue.consuming(raising(Permanent("x"))):
-            assert await queue.next() == ("bad", 1)
-            assert await queue.next() == ("bad", 2), "comes again after the ack wait"
-    assert await queue.left() == 1
+        patched.setattr(hasty_queue.broker, "publish", refuse)
+        async with hasty_queue.consuming(raising(Permanent("x"))):
+            assert await hasty_queue.next() == ("bad", 1)
+            assert await hasty_queue.next() == ("bad", 2), "comes again after the ack wait"
+    assert await hasty_queue.left() == 1
 
 
 @pytest.mark.parametrize("bug", [ValueError("oops"), BadImage("an error nobody expected here")])
@@ -227,7 +243,7 @@ async def test_a_bug_is_tried_again_and_given_up_in_the_end(queue: Queue, bug: E
     assert letter.deliveries == 5
 
 
-async def test_a_neighbour_that_is_away_costs_no_delivery_and_stops_the_pull(queue: Queue) -> None:
+async def test_a_neighbour_that_is_away_costs_no_delivery_and_stops_the_pull(hasty_queue: Queue) -> None:
     is_back, asked = asyncio.Event(), asyncio.Event()
 
     async def handle(message: ScanRequest, _: Delivery) -> None:
@@ -238,17 +254,17 @@ async def test_a_neighbour_that_is_away_costs_no_delivery_and_stops_the_pull(que
         asked.set()
         return is_back.is_set()
 
-    await queue.put("first")
-    async with queue.consuming(handle, probe=probe):
-        assert await queue.next() == ("first", 1)
-        await queue.put("second")
-        for _ in range(int(2 * ACK_WAIT / consumer.PROBE_WAIT)):  # longer than the ack wait
+    await hasty_queue.put("first")
+    async with hasty_queue.consuming(handle, probe=probe):
+        assert await hasty_queue.next() == ("first", 1)
+        await hasty_queue.put("second")
+        for _ in range(int(2 * SHORT_ACK_WAIT / consumer.PROBE_WAIT)):  # longer than the ack wait
             asked.clear()
             await asyncio.wait_for(asked.wait(), 5)
-        assert queue.seen.empty(), "neither redelivered nor was another one taken"
+        assert hasty_queue.seen.empty(), "neither redelivered nor was another one taken"
         is_back.set()
-        assert [await queue.next(), await queue.next()] == [("first", 1), ("second", 1)]
-        await queue.until_empty()
+        assert [await hasty_queue.next(), await hasty_queue.next()] == [("first", 1), ("second", 1)]
+        await hasty_queue.until_empty()
 
 
 async def test_while_a_neighbour_is_away_the_other_workers_take_nothing(
@@ -325,20 +341,20 @@ async def test_a_delivery_that_keeps_its_neighbour_away_is_given_back(
         await queue.until_empty()
 
 
-async def test_long_work_is_renewed_beyond_the_ack_wait(queue: Queue) -> None:
+async def test_long_work_is_renewed_beyond_the_ack_wait(hasty_queue: Queue) -> None:
     release = asyncio.Event()
 
     async def handle(message: ScanRequest, _: Delivery) -> None:
         if message.image == "long":
             await release.wait()
 
-    await queue.put("long")
-    async with queue.consuming(handle, concurrency=2):
-        assert await queue.next() == ("long", 1)
-        asyncio.get_running_loop().call_later(3 * ACK_WAIT, release.set)
+    await hasty_queue.put("long")
+    async with hasty_queue.consuming(handle, concurrency=2):
+        assert await hasty_queue.next() == ("long", 1)
+        asyncio.get_running_loop().call_later(3 * SHORT_ACK_WAIT, release.set)
         await release.wait()
-        await queue.until_empty()
-    assert queue.seen.empty(), "redelivered although it was being worked on"
+        await hasty_queue.until_empty()
+    assert hasty_queue.seen.empty(), "redelivered although it was being worked on"
 
 
 async def test_a_stop_leaves_the_delivery_to_another_worker(queue: Queue) -> None:

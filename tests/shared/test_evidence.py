@@ -3,13 +3,14 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import images
 from shared.contracts import ErrorClass, Outcome, Result, ScanState, Verdict
-from shared.evidence import CANNOT_ANSWER, PENDING_GRACE, Ask, Evidence, Known, weigh
+from shared.evidence import CANNOT_ANSWER, PENDING_GRACE, Ask, Evidence, Known, holds_until, weigh
 from shared.verdicts import StoredVerdict
 from tests.support.builders import (
     BUNDLE_HASH,
@@ -307,3 +308,60 @@ def test_a_known_fail_is_never_weighed_as_a_pass_and_evidence_never_made_up(
 @settings(deadline=None)
 def test_past_what_is_known_no_verdict_counts(world: dict[str, Any], result: Result) -> None:
     assert seen(verdict(result), **world).outcome in (Outcome.PENDING, Outcome.ERROR)
+
+
+@given(
+    seconds=st.floats(0, 2 * DAY),
+    later=st.floats(0, 2 * DAY),
+    result=st.sampled_from(Result),
+    reference=st.sampled_from([TAG, PINNED]),
+    bundle_hash=st.sampled_from([BUNDLE_HASH, "another", None]),
+    away=st.tuples(st.booleans(), st.booleans()),
+)
+@settings(max_examples=300)
+def test_what_holds_is_what_would_be_weighed_at_any_time_until_then(
+    *,
+    seconds: float,
+    later: float,
+    result: Result,
+    reference: str,
+    bundle_hash: str | None,
+    away: tuple[bool, bool],
+) -> None:
+    stored = StoredVerdict(verdict(result), REVISION)
+    known = Known(reference=images.parse(reference), stored=stored, state=None, bundle_hash=bundle_hash)
+    evidence = weigh(known, at(seconds))
+    until = holds_until(known, evidence)
+    if until is not None and at(later) < until and later >= seconds:
+        others = msgspec.structs.replace(known, nobody_to_ask=away[0], is_anchore_away=away[1])
+        assert weigh(others, at(later)) == evidence
+
+
+def test_a_fresh_verdict_holds_until_it_ages() -> None:
+    known = Known(
+        reference=images.parse(TAG),
+        stored=StoredVerdict(PASSING, REVISION),
+        state=None,
+        bundle_hash=BUNDLE_HASH,
+    )
+    assert holds_until(known, weigh(known, at(FRESH))) == at(AGEING)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"state": pending()}, {"state": scan_error()}, {"asked_over": REVISION - 1}, {"stored": None}],
+)
+def test_what_is_in_doubt_or_unknown_does_not_hold(change: dict[str, Any]) -> None:
+    fresh = {"stored": StoredVerdict(PASSING, REVISION), "state": None, "bundle_hash": BUNDLE_HASH}
+    known = Known(reference=images.parse(TAG), **{**fresh, **change})
+    assert holds_until(known, weigh(known, at(FRESH))) is None
+
+
+def test_an_ageing_verdict_does_not_hold() -> None:
+    known = Known(
+        reference=images.parse(PINNED),
+        stored=StoredVerdict(PASSING, REVISION),
+        state=None,
+        bundle_hash=BUNDLE_HASH,
+    )
+    assert holds_until(known, weigh(known, at(AGEING))) is None

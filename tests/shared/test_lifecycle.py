@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -148,6 +149,56 @@ async def test_background_work_ends_although_it_swallows_a_cancellation(
     async with asyncio.timeout(5), background(work()):
         await asyncio.sleep(0)
     assert swallowed == 2
+
+
+async def test_work_within_work_ends_although_the_innermost_swallows_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who is told twice from outside tells the innermost again as well."""
+    monkeypatch.setattr(lifecycle, "CANCEL_AGAIN", 0.01)
+    begun, swallowed = asyncio.Event(), 0
+
+    async def innermost() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                begun.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if swallowed == 2:
+                    raise
+                swallowed += 1
+
+    async def between() -> None:
+        async with background(innermost()):
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(5), background(between()):
+        await begun.wait()
+    assert swallowed == 2
+
+
+async def test_who_is_cancelled_while_work_ends_is_cancelled() -> None:
+    ending, end = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            with suppress(asyncio.CancelledError):  # as who cannot be hurried
+                await end.wait()
+
+    async def body() -> None:
+        async with background(work()):
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(body())
+    await ending.wait()
+    task.cancel()
+    end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_what_fails_in_the_background_ends_the_body() -> None:

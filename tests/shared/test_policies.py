@@ -313,3 +313,29 @@ def test_while_no_tenant_is_known_a_policy_that_names_none_keeps_its_mode(mode: 
             {}, "docker.io/library/nginx:1", "nginx:1", lambda _: None
         )
         assert (rule.policy, rule.mode) == ("named", DEFAULTS.mode)
+
+
+def test_a_match_remembered_is_of_these_labels_and_this_image_alone() -> None:
+    of = policies(
+        prod=PolicySpec(mode=Mode.WARN, namespace_selector=LabelSelector(match_labels={"env": "prod"})),
+        quay=PolicySpec(mode=Mode.AUDIT, images=("quay.io/*",)),
+    )
+    for _ in range(2):  # the second time from memory
+        assert rule(of).policy == "prod"
+        assert rule(of, {"env": "dev"}) == DEFAULTS
+        assert rule(of, {"env": "dev"}, ("quay.io/a/b:1", "quay.io/a/b:1")).policy == "quay"
+        assert rule(of, {"env": "dev"}, ("docker.io/a/b:1", "quay.io/a")).policy == "quay"
+
+
+def test_what_is_remembered_still_asks_for_the_tenant() -> None:
+    of = policies(named=PolicySpec(tenant="comes", mode=Mode.WARN))
+    assert of.rule_for(PROD, *NGINX, lambda _: None).mode is DEFAULTS.mode
+    assert of.rule_for(PROD, *NGINX, tenants).mode is Mode.WARN
+
+
+def test_only_so_many_matches_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.policies.MAX_MATCHES", 3)
+    of = policies(quay=PolicySpec(mode=Mode.AUDIT, images=("quay.io/*",)))
+    for number in range(10):
+        assert rule(of, image=(f"quay.io/a:{number}", f"quay.io/a:{number}")).policy == "quay"
+        assert len(of._first) <= 3

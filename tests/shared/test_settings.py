@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.errors import BadSetting
-from shared.settings import KNOWN, NOT_YET, Environment, Listen, Secret, parse_duration
+from shared.settings import KNOWN, Environment, Listen, Secret, parse_duration
 
 NAME = "MOORGATE_MAX_WAIT"
 
@@ -218,10 +218,9 @@ def test_an_unknown_name_is_refused(name: str) -> None:
 
 def test_every_known_name_and_every_secret_by_file_is_taken() -> None:
     files = ("NATS_PASSWORD", "PATH_SECRET", "ANCHORE_PASSWORD")
-    names = {*KNOWN, *(f"MOORGATE_{name}_FILE" for name in files)} - set(NOT_YET)
+    names = {*KNOWN, *(f"MOORGATE_{name}_FILE" for name in files)}
     names -= {"MOORGATE_CLUSTER", "MOORGATE_POLICIES_FILE"}  # read at once, below
     Environment(dict.fromkeys(names, "x"))
-    Environment(NOT_YET)
     Environment({"PATH": "/bin", "KUBECONFIG": "x", "moorgate_x": "other programs' names are none of ours"})
 
 
@@ -265,12 +264,6 @@ def refusal(read: Callable[[], object]) -> str | None:
     except BadSetting as error:
         return str(error)
     return None
-
-
-@pytest.mark.parametrize(("name", "value"), [("PAGE_KEY_FILE", "/key"), ("PAGE_LISTEN", ":8444")])
-def test_a_setting_without_effect_is_refused_and_not_ignored(name: str, value: str) -> None:
-    with pytest.raises(BadSetting, match=f"^MOORGATE_{name} has no effect in this version"):
-        Environment({f"MOORGATE_{name}": value})
 
 
 @pytest.mark.parametrize(("name", "value"), [("TENANTS_FILE", ""), ("CLUSTER", "auto")])

@@ -2,9 +2,12 @@
 
 import asyncio
 
+import pytest
+from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
 from deploy.dev.nats import NatsServer
+from shared import silence
 from shared.broker import BrokerSettings, open_broker
 from shared.contracts import DeadLetter
 from shared.errors import Unavailable
@@ -12,6 +15,7 @@ from shared.metrics import CommonMetrics
 from shared.settings import Environment
 from shared.subjects import dead_subject
 from tests.support.builders import START
+from tests.support.nats import broker_on
 from tests.support.nats_users import SCANNER
 from tests.support.proxies import Throttle
 from tests.support.road import until
@@ -46,3 +50,34 @@ async def test_a_silent_connection_is_cut_and_made_anew(locked: NatsServer) -> N
             assert not await is_published(), "the answer was swallowed"
             throttle.delay = 0.0  # for new connections; what was swallowed stays so
             await until(is_published, "the connection was made anew", SOON)
+
+
+async def test_a_connection_over_which_a_lot_comes_is_not_silent_however_long_the_answer_takes(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("EVERY", 0.1), ("PATIENCE", 1.0), ("LOOK", 0.1)):
+        monkeypatch.setattr(silence, name, seconds)
+    throttle = Throttle(nats_server.port)
+    metrics = CommonMetrics(CollectorRegistry())
+    async with (
+        throttle.running() as port,
+        broker_on(nats_server) as sender,
+        open_broker(BrokerSettings(url=f"nats://127.0.0.1:{port}"), "tests", metrics) as broker,
+    ):
+        await asyncio.wait_for(broker.connected(), 20)
+        disconnections: list[None] = []
+        broker.on_reconnect(lambda: disconnections.append(None))
+        came = asyncio.Queue[bytes]()
+
+        async def take(message: Msg) -> None:
+            came.put_nowait(message.data)
+
+        await broker.client.subscribe("a.lot", cb=take)
+        await broker.client.flush()
+        throttle.delay, throttle.piece = 0.05, 1500
+        for _ in range(100):  # five seconds, with the answers to all pings behind them
+            await sender.client.publish("a.lot", b"x" * 1400)
+        await sender.client.flush()
+        for _ in range(100):
+            await asyncio.wait_for(came.get(), 20)
+        assert not disconnections

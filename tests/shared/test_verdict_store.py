@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from deploy.dev.nats import NatsServer
-from shared import buckets, contracts, streams, subjects
+from shared import buckets, contracts, ordered_consumer, streams, subjects
 from shared.broker import Broker
 from shared.buckets import Bucket, BucketMirror, Entry
 from shared.contracts import Result
@@ -135,8 +135,8 @@ async def test_a_mirror_survives_a_killed_server(nats_server: NatsServer, broker
 async def test_a_mirror_notices_that_its_bucket_was_made_anew(
     broker: Broker, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(buckets, "HEARTBEAT", 0.2)
-    monkeypatch.setattr(buckets, "SILENCE", 0.5)
+    monkeypatch.setattr(ordered_consumer, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(ordered_consumer, "SILENCE", 0.5)
     monkeypatch.setattr(buckets, "RESTART_WAIT", 0.1)
     bucket = Bucket(broker, subjects.RUNNING)
     await bucket.put(f"{key}-old", b"old", ttl=DAY)
@@ -155,7 +155,7 @@ async def test_a_lost_message_is_noticed_and_everything_read_anew(
     monkeypatch.setattr(buckets, "RESTART_WAIT", 0.05)
     bucket = Bucket(broker, subjects.RUNNING)
     async with mirrored(broker) as (mirror, bell):
-        mirror._expected_sequence += 1  # as if one had not come
+        mirror._consumer._expected += 1  # as if one had not come
         revision = await bucket.put(key, b"x", ttl=DAY)
         await bell.until(lambda: mirror.get(key) == Entry(revision, b"x"))
 
@@ -169,7 +169,7 @@ async def test_a_mirror_leaves_no_consumers_behind(
     bucket = Bucket(broker, subjects.SCAN_STATES)
     async with mirrored(broker, subjects.SCAN_STATES) as (mirror, bell):
         for number in range(5):
-            mirror._doubt.set()
+            mirror._consumer._doubt.set()
             revision = await bucket.put(key, str(number).encode(), ttl=60)
             await bell.until(lambda: mirror.get(key) == Entry(revision, str(number).encode()))  # noqa: B023
         bell_rung = (await broker.jetstream.stream_info(stream)).state.consumer_count
