@@ -5,13 +5,13 @@ gets them after the ack wait, and folding twice changes nothing) → NATS, the c
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from services.audit_writer import backlog
+from services.audit_writer import backlog, taking
 from services.audit_writer.cluster import AuditCluster
 from services.audit_writer.clusterless import CompletingRecorder
 from services.audit_writer.config import AuditWriterConfig
@@ -27,12 +27,11 @@ from services.audit_writer.rates import WriteRate
 from services.audit_writer.recorder import Recorder
 from services.audit_writer.retention import Retention
 from services.audit_writer.running import Running
-from shared import logs, streams, subjects
+from shared import logs, subjects
 from shared.broker import Broker, open_broker
 from shared.buckets import Bucket
 from shared.cluster import open_cluster
-from shared.consumer import Consumer, Delivery, Work
-from shared.contracts import ADMISSION_DECIDED, AdmissionDecided
+from shared.consumer import Consumer
 from shared.leases import Leadership
 from shared.lifecycle import background
 from shared.probes import Readiness, serve_probes
@@ -40,15 +39,6 @@ from shared.verdict_store import VerdictMirror
 
 LEASE = "moorgate-audit-writer"
 """Held by the audit-writer that takes the inventory."""
-
-CONCURRENCY = 1000
-"""Decisions in work at once: so many of a burst can become one write. They hold some 10 KiB each."""
-
-ACK_WAIT = 30.0
-"""Seconds, as shared/streams.py makes the durable."""
-
-LOOK_AGAIN = 1.0
-"""Seconds between two looks for an API server that knows Audits."""
 
 Duty = Coroutine[Any, Any, None]
 """What runs until the stop."""
@@ -88,7 +78,7 @@ async def _with_cluster(
     has_reports = config.reports is ReportKind.OPENREPORTS
     folds = Folds(cluster, owners, metrics, OpenReports(api_server, rate, metrics) if has_reports else None)
     recorder = Recorder(folds, owners, metrics)
-    consumer = Consumer(broker, metrics, _work(recorder.record, cluster.answers))
+    consumer = Consumer(broker, metrics, taking.work(recorder.record, cluster.answers))
     running = Running()
     inventory = Inventory(
         api_server,
@@ -112,11 +102,19 @@ async def _with_cluster(
     )
     leadership = Leadership(api_server, config.namespace, LEASE)
     metrics.leading.labels(LEASE).set_function(lambda: leadership.is_leading)
+    page: list[Duty] = []
+    if config.page:
+        from services.audit_writer.page.server import open_page  # noqa: PLC0415  templates and a TLS port: only where it is on
+
+        page = await open_page(
+            stack, config.page, api_server=api_server, audits=cluster, broker=broker, common=metrics
+        )
     return [
-        _consume(broker, cluster, consumer, readiness),
+        taking.consume(broker, cluster, consumer, readiness),
         Retention(cluster, config.retention).run(),
         leadership.run(leader.run),
         *await open_notifiers(stack, config.notify, broker, metrics),
+        *page,
     ]
 
 
@@ -125,50 +123,10 @@ def _without_cluster(broker: Broker, metrics: AuditWriterMetrics, readiness: Rea
     lines, owners, mirror = AuditLines(), OwnersByClaim(), VerdictMirror(broker)
     folds = Folds(lines, owners, metrics)
     recorder = CompletingRecorder(Recorder(folds, owners, metrics), folds, lines, owners, mirror)
-    consumer = Consumer(broker, metrics, _work(recorder.record, lines.answers))
+    consumer = Consumer(broker, metrics, taking.work(recorder.record, lines.answers))
     readiness.done("audits")
     return [
         lines.run(),
         *(each.run() for each in mirror.mirrors),
-        _complete(broker, mirror, consumer, readiness),
+        taking.complete(broker, mirror, consumer, readiness),
     ]
-
-
-def _work(
-    handle: Callable[[AdmissionDecided, Delivery], Awaitable[None]], probe: Callable[[], Awaitable[bool]]
-) -> Work[AdmissionDecided]:
-    return Work(
-        what="decision",
-        stream=subjects.EVENTS,
-        durable=subjects.AUDIT_WRITER,
-        decoder=ADMISSION_DECIDED,
-        handle=handle,
-        probe=probe,
-        concurrency=CONCURRENCY,
-        ack_wait=ACK_WAIT,
-    )
-
-
-async def _complete(
-    broker: Broker, mirror: VerdictMirror, consumer: Consumer[AdmissionDecided], readiness: Readiness
-) -> None:
-    """Take decisions once the stream is there, and the verdicts by which their records are completed."""
-    await streams.wait_for_streams(broker, subjects.EVENTS)
-    for each in mirror.mirrors:
-        await each.ready.wait()
-    readiness.done("streams")
-    await consumer.run()
-
-
-async def _consume(
-    broker: Broker, cluster: AuditCluster, consumer: Consumer[AdmissionDecided], readiness: Readiness
-) -> None:
-    """Take decisions once the API server knows Audits and the stream is there. Raises `BadSetting`."""
-    while not await cluster.answers():
-        await cluster.check_scope()
-        logs.logger("audit-writer").warning("audits_not_served", mend="is the API server up, the CRD there?")
-        await asyncio.sleep(LOOK_AGAIN)
-    readiness.done("audits")
-    await streams.wait_for_streams(broker, subjects.EVENTS)
-    readiness.done("streams")
-    await consumer.run()

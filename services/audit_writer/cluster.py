@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from services.audit_writer.rates import WriteRate
-from shared.cluster import Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.contracts import Utc
 from shared.crds import API_VERSION, OWNED_LABEL, Audit, AuditMetadata, audits_path
 from shared.errors import BadSetting, MoorgateError, Permanent, Refused, Retryable, Unavailable
@@ -147,31 +147,24 @@ class AuditCluster:
 
     async def unowned(self) -> AsyncIterator[UnownedAudit]:
         """All Audits without an owner, page by page; unreadable ones are left out."""
-        query = {"labelSelector": f"{OWNED_LABEL}=false", "limit": str(SWEEP_PAGE)}
-        while True:
-            page = _PAGE.decode(await self._cluster.request("GET", audits_path(), query=query))
+        async for page in self._pages(labelSelector=f"{OWNED_LABEL}=false"):
             for item in page.items:
                 try:
                     unowned = _UNOWNED.decode(item)
                 except msgspec.MsgspecError:
                     continue
                 yield unowned
-            if not page.metadata.continue_:
-                return
-            query["continue"] = page.metadata.continue_
 
     async def all(self) -> AsyncIterator[Audit]:
         """Every Audit, page by page; unreadable ones, and what is being deleted, are left out."""
-        query = {"limit": str(SWEEP_PAGE)}
-        while True:
-            page = _PAGE.decode(await self._cluster.request("GET", audits_path(), query=query))
+        async for page in self._pages():
             for item in page.items:
                 stored = _stored(bytes(item))
                 if stored.audit and not stored.metadata.deletion_timestamp:
                     yield stored.audit
-            if not page.metadata.continue_:
-                return
-            query["continue"] = page.metadata.continue_
+
+    def _pages(self, **query: str) -> AsyncIterator[_Page]:
+        return pages(self._cluster, audits_path(), _PAGE.decode, limit=str(SWEEP_PAGE), **query)
 
     async def owner(
         self, api_version: str, resource: Resource, namespace: str, name: str

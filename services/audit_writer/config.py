@@ -9,6 +9,8 @@ import msgspec
 from services.audit_writer.notifications import notify_file
 from services.audit_writer.notifications.targets import Target
 from services.audit_writer.open_reports import ReportKind
+from services.audit_writer.page import settings as page_settings
+from services.audit_writer.page.settings import PageSettings
 from shared import releases
 from shared.broker import BrokerSettings
 from shared.logs import LogFormat, LogLevel
@@ -49,6 +51,8 @@ class AuditWriterConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Who hears of flips."""
     reports: ReportKind
     """What is written beside Audits."""
+    page: PageSettings | None
+    """Where the web page is served; None: nowhere."""
     log_level: LogLevel
     log_format: LogFormat
 
@@ -79,6 +83,7 @@ def load(variables: Mapping[str, str]) -> AuditWriterConfig:
         retention=environment.duration("MOORGATE_AUDIT_RETENTION", "168h", minimum=MIN_RETENTION),
         notify=notify_file.load(environment.file("MOORGATE_NOTIFY_FILE")),
         reports=environment.choice("MOORGATE_REPORTS", ReportKind, ReportKind.OFF),
+        page=page_settings.load(environment),
         log_level=environment.choice("MOORGATE_LOG_LEVEL", LogLevel, LogLevel.INFO),
         log_format=environment.choice("MOORGATE_LOG_FORMAT", LogFormat, LogFormat.JSON),
     )

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -20,7 +21,7 @@ from services.audit_writer.pods import Pod
 from services.audit_writer.running import Running, Snapshot
 from shared import contracts, logs
 from shared.buckets import Bucket
-from shared.cluster import PAGE, Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.contracts import RunningDigest
 from shared.errors import MoorgateError, Unavailable
 from shared.objects import ObjectMeta
@@ -143,27 +144,18 @@ class Inventory:
         await self._bucket.put(key, contracts.encode(entry), ttl=LIVES * self._interval)
 
     async def _pods(self) -> AsyncIterator[Pod]:
-        query = {"limit": str(PAGE)}
-        while True:
-            page = _read(_PODS, await self._cluster.request("GET", PATH, query=query))
+        async for page in pages(self._cluster, PATH, partial(_read, _PODS)):
             for pod in page.items:
                 yield pod
-            if not page.metadata.continue_:
-                return
-            query["continue"] = page.metadata.continue_
 
     async def _namespaces(self, wanted: set[str]) -> dict[str, dict[str, str]]:
         """The labels of the wanted ones; one that is gone by now has none."""
-        found: dict[str, dict[str, str]] = {}
-        query = {"limit": str(PAGE)}
-        while True:
-            page = _read(_NAMESPACES, await self._cluster.request("GET", NAMESPACES, query=query))
-            for each in page.items:
-                if each.metadata.name in wanted:
-                    found[each.metadata.name] = each.metadata.labels
-            if not page.metadata.continue_:
-                return found
-            query["continue"] = page.metadata.continue_
+        return {
+            each.metadata.name: each.metadata.labels
+            async for page in pages(self._cluster, NAMESPACES, partial(_read, _NAMESPACES))
+            for each in page.items
+            if each.metadata.name in wanted
+        }
 
 
 def _read(decoder: "msgspec.json.Decoder[T]", answer: bytes) -> T:

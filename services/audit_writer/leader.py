@@ -25,6 +25,7 @@ from shared.broker import Broker
 from shared.cluster import Cluster
 from shared.crds import COMPLETE_LABEL, WHITELIST_PATH, Audit, WhiteListItem, audits_path
 from shared.image_policies import ImagePolicy, PolicyFeed
+from shared.lifecycle import background
 from shared.verdict_store import VerdictMirror
 from shared.watches import Watch
 from shared.whitelist import Whitelist
@@ -91,11 +92,9 @@ class Leader:
         copies: list[_Copy] = [*self._mirror.mirrors, self._policies, self._whitelist]
         for copy in copies:
             copy.ready.clear()
-        async with asyncio.TaskGroup() as duties:
-            duties.create_task(self._inventory.run())
-            for copy in copies:
-                duties.create_task(copy.run())
+        async with background(self._inventory.run(), *(copy.run() for copy in copies)):
             for copy in copies:
                 await copy.ready.wait()
-            for duty in (self._outlook, self._rescans, self._reviews, self._incomplete, self._overview):
-                duties.create_task(duty.run())
+            duties = (self._outlook, self._rescans, self._reviews, self._incomplete, self._overview)
+            async with background(*(duty.run() for duty in duties)):
+                await asyncio.Event().wait()

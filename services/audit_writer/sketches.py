@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from shared.cluster import Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.contracts import ContainerKind, Utc
 from shared.crds import AuditState, audits_path
 from shared.errors import Unavailable
@@ -96,19 +96,12 @@ async def all_audits(cluster: Cluster) -> AsyncIterator[tuple[tuple[str, str], S
 
     Raises `Unavailable`, `Refused`.
     """
-    query = {"limit": str(PAGE)}
-    while True:
-        answer = await cluster.request("GET", audits_path(), query=query)
-        try:
-            page = _PAGE.decode(answer)
-            found = [_outline(item) for item in page.items]
-        except _UNREADABLE as error:
-            raise Unavailable("kubernetes", f"a list that cannot be read: {error}") from error
-        for each in found:
-            yield each
-        if not page.metadata.continue_:
-            return
-        query["continue"] = page.metadata.continue_
+    try:
+        async for page in pages(cluster, audits_path(), _PAGE.decode, limit=str(PAGE)):
+            for item in page.items:
+                yield _outline(item)
+    except _UNREADABLE as error:
+        raise Unavailable("kubernetes", f"a list that cannot be read: {error}") from error
 
 
 def _outline(item: msgspec.Raw) -> tuple[tuple[str, str], Sketch | None]:

@@ -16,7 +16,7 @@ from services.audit_writer import inventory
 from services.audit_writer.inventory import Inventory
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.running import Running
-from shared import subjects
+from shared import cluster, subjects
 from shared.broker import Broker
 from shared.buckets import Bucket
 from shared.cluster import Cluster, open_cluster
@@ -104,7 +104,7 @@ async def test_a_pod_without_an_image_id_does_not_count(place: Place) -> None:
 
 
 async def test_all_pages_are_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "PAGE", 2)
+    monkeypatch.setattr(cluster, "PAGE", 2)
     digests = [f"sha256:{secrets.token_hex(32)}" for _ in range(7)]
     await asyncio.gather(*(place.report(f"p{number}", digest) for number, digest in enumerate(digests)))
     await place.inventory().take()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from deploy.dev.helm import HelmError, Release
 from deploy.dev.installed import addresses
@@ -33,6 +34,9 @@ REGISTRIES = "registries"
 FOUND = ("moorgate-nats-users", "moorgate-nats-ca", "moorgate-nats-tls", "moorgate-webhook-path")
 """Secrets that somebody made before the install, empty: the hook fills them in."""
 
+PAGE = "moorgate-page-tls"
+"""The Secret with the page's certificate."""
+
 LOG_LINES = 15
 
 
@@ -42,6 +46,8 @@ class Installation:
 
     cluster: InstallationCluster
     release: Release
+    authority: trustme.CA = field(default_factory=trustme.CA)
+    """Who signs the page's certificate."""
 
     def kubectl(self, namespace: str = "", user: str = "admin") -> Kubectl:
         """In the release's namespace, where no other is named."""
@@ -64,6 +70,7 @@ class Installation:
         await _secret(kubectl, "generic", "anchore-admin", "--from-literal=password=foobar")
         for name in FOUND:
             await _secret(kubectl, "generic", name)
+        await _certificate(kubectl, self.authority, f"moorgate-page.{self.cluster.namespace}.svc")
         login = ("--docker-server=r.example", "--docker-username=u", "--docker-password=p")
         await _secret(self.kubectl(REGISTRIES), "docker-registry", "login", *login)
 
@@ -149,6 +156,12 @@ def require_root() -> None:
 
 async def _secret(kubectl: Kubectl, *arguments: str) -> None:
     await kubectl.ok("create", "secret", *arguments)
+
+
+async def _certificate(kubectl: Kubectl, authority: trustme.CA, name: str) -> None:
+    issued = authority.issue_cert(name)
+    with issued.private_key_and_cert_chain_pem.tempfile() as file:
+        await _secret(kubectl, "tls", PAGE, f"--cert={file}", f"--key={file}")
 
 
 def _identity(each: dict[str, Any]) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import ssl
 from typing import Any
 
 import aiohttp
@@ -30,6 +31,7 @@ async def everything_that_rights_are_for(installation: Installation) -> None:
     await owners_of_every_kind_are_read(installation)
     await what_runs_turns_bad(installation)
     await a_namespace_is_met_before_it_is_known(installation)
+    await the_page_is_read(installation)
 
 
 async def a_policy_gets_its_condition(installation: Installation) -> None:
@@ -110,6 +112,31 @@ async def a_namespace_is_met_before_it_is_known(installation: Installation) -> N
         assert answer.status == 200, await answer.text()
     wanted = ("namespaces", "get", "unheard-of")
     assert any((call.resource, call.verb, call.name) == wanted for call in installation.calls())
+
+
+async def the_page_is_read(installation: Installation) -> None:
+    """By somebody who may list the Audits of one namespace, and by nobody without a token."""
+    kubectl = installation.kubectl("shop")
+    await kubectl.ok("create", "serviceaccount", "reader")
+    await kubectl.ok("create", "role", "readers", "--verb=list", "--resource=audits.security.banzaicloud.com")
+    await kubectl.ok("create", "rolebinding", "readers", "--role=readers", "--serviceaccount=shop:reader")
+    token = (await kubectl.ok("create", "token", "reader")).strip()
+    service = await installation.kubectl().get("service", "moorgate-page")
+    trusted = ssl.create_default_context()
+    installation.authority.configure_trust(trusted)
+    url = f"https://{service['spec']['clusterIP']}"
+    named: dict[str, Any] = {
+        "ssl": trusted,
+        "server_hostname": f"moorgate-page.{installation.cluster.namespace}.svc",
+    }
+    async with aiohttp.ClientSession() as session:
+        reader = {"Authorization": f"Bearer {token}"}
+        async with session.get(f"{url}/audits", headers=reader, **named) as answer:
+            text = await answer.text()
+            assert answer.status == 200, text
+        assert "replicaset-flips-" in text
+        async with session.get(f"{url}/audits", allow_redirects=False, **named) as answer:
+            assert "replicaset-flips-" not in await answer.text()
 
 
 async def the_authority_is_made_anew(installation: Installation) -> None:

@@ -162,6 +162,7 @@ def test_what_is_switched_off_is_not_there() -> None:
         ({**ADMIN, "anchore": {**ANCHORE, "existingSecret": "mine"}}, "leave anchore.existingSecret empty"),
         ({"tls": {"issuer": "cert-manager"}}, "tls.certManager.issuerName"),
         ({"tls": {"issuer": "secret"}}, "tls.existingSecret"),
+        ({"page": {"enabled": True}}, "page.certificate.secretName"),
         ({"bootstrap": {"waitFor": "soon"}}, "waitFor"),
         ({"bootstrap": {"adminPassword": "x"}}, "adminPassword"),
     ],

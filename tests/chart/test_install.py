@@ -17,7 +17,7 @@ from deploy.dev import story
 from deploy.dev.kubectl import Kubectl
 from deploy.dev.story import BAD, GOOD
 from tests.chart import installed_rights
-from tests.chart.installed import REGISTRIES, Installation, Silent, open_installation
+from tests.chart.installed import PAGE, REGISTRIES, Installation, Silent, open_installation
 from tests.chart.installed_scenes import (
     everything_that_rights_are_for,
     secrets_are_harmed,
@@ -35,6 +35,7 @@ VALUES: dict[str, Any] = {
     "gateway": {"replicas": 2},
     "scanner": {"failTTL": "1s"},
     "auditWriter": {"inventoryInterval": "2s", "rescanInterval": "2s", "reports": "openreports"},
+    "page": {"enabled": True, "certificate": {"secretName": PAGE}},
     "bootstrap": {
         "anchore": {"adminSecret": "anchore-admin"},
         "registries": [{"namespace": REGISTRIES, "name": "login"}],

@@ -152,7 +152,7 @@ def test_secrets_are_those_of_the_values_and_those_made_in_the_cluster(values: s
     beginning = "gate" if "gate-gateway" in {each["metadata"]["name"] for each in objects} else "moorgate"
     made = {
         f"{beginning}-{each}"
-        for each in ("nats-users", "nats-tls", "webhook-path", "anchore", "gateway-cert")
+        for each in ("nats-users", "nats-tls", "webhook-path", "anchore", "gateway-cert", "page-cert")
     }
     for template in pod_templates(objects):
         for name in _referenced(template.spec, "secret"):
@@ -188,8 +188,9 @@ def test_replicas_prefer_other_nodes_and_zones(values: str) -> None:
         assert template.spec["topologySpreadConstraints"], template.name
 
 
-def test_network_policies_cover_every_pod_and_open_what_it_serves() -> None:
-    objects = rendered("minimal")
+@pytest.mark.parametrize("values", ["minimal", "everything"])
+def test_network_policies_cover_every_pod_and_open_what_it_serves(values: str) -> None:
+    objects = rendered(values)
     for template in pod_templates(objects):
         (policy,) = [
             each
@@ -206,6 +207,26 @@ def _selects(selector: Json, template: PodTemplate) -> bool:
     labels = template.metadata["labels"]
     chosen = (labels.get(each["key"]) in each["values"] for each in selector.get("matchExpressions", []))
     return _matches(selector["matchLabels"], template) and all(chosen)
+
+
+def test_the_page_is_served_only_where_it_is_switched_on() -> None:
+    assert "moorgate-page" not in {each["metadata"]["name"] for each in rendered("minimal")}
+    objects = rendered("everything")
+    template = component(objects, "audit-writer")
+    service = chart.named(objects, "Service", "moorgate-page")
+    assert _matches(service["spec"]["selector"], template)
+    (port,) = service["spec"]["ports"]
+    served = {each["name"]: each["containerPort"] for each in template.containers()[0]["ports"]}
+    assert served[port["targetPort"]] == 8444
+    variables = {each["name"]: each.get("value", "") for each in template.containers()[0]["env"]}
+    assert variables["MOORGATE_PAGE_LISTEN"] == "0.0.0.0:8444"
+    certificate = chart.named(objects, "Certificate", "moorgate-page")["spec"]
+    assert certificate["dnsNames"] == ["moorgate-page.moorgate.svc", "moorgate.example.com"]
+    assert certificate["secretName"] in _referenced(template.spec, "secret")
+    rules = chart.named(objects, "NetworkPolicy", "moorgate-audit-writer")["spec"]["ingress"]
+    assert [rule["from"] for rule in rules if rule["ports"] == [{"protocol": "TCP", "port": 8444}]] == [
+        [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "proxies"}}}]
+    ]
 
 
 def test_only_moorgates_parts_and_those_named_reach_nats() -> None:

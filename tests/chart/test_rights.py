@@ -55,6 +55,10 @@ RIGHTS = {
         *(("cluster", "batch", f"{kind}s", "", "get") for kind in "cronjob job".split()),
         ("cluster", "events.k8s.io", "events", "", "create"),
     },
+    "audit-writer's page": {
+        ("cluster", "authentication.k8s.io", "tokenreviews", "", "create"),
+        ("cluster", "authorization.k8s.io", "subjectaccessreviews", "", "create"),
+    },
     "audit-writer's reports": {("cluster", "openreports.io", "reports", "", "create patch")},
     "audit-writer's rollouts": {("cluster", "argoproj.io", "rollouts", "", "get")},
 }
@@ -96,7 +100,9 @@ def test_rights_are_exactly_those_that_the_code_uses() -> None:
 
 def test_rights_come_with_the_feature_that_needs_them() -> None:
     assert _rights(rendered("tenants"), "moorgate-gateway") == RIGHTS["gateway"]
-    extra = RIGHTS["audit-writer's reports"] | RIGHTS["audit-writer's rollouts"]
+    extra = (
+        RIGHTS["audit-writer's reports"] | RIGHTS["audit-writer's rollouts"] | RIGHTS["audit-writer's page"]
+    )
     assert _rights(rendered("everything"), "moorgate-audit-writer") == RIGHTS["audit-writer"] | extra
 
 

@@ -159,7 +159,7 @@ def _has_effect(name: str) -> bool:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_no_value_is_without_effect() -> None:
     with ThreadPoolExecutor(2) as pool:
         effects = dict(zip(LEAVES, pool.map(_has_effect, LEAVES), strict=True))

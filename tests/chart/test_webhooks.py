@@ -12,6 +12,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,17 @@ class Watched:
         path = "/".join(filter(None, (self.path(plural, name), subresource)))
         before = self.count(resource, name)
         await self.api.ok("PATCH", path, body, content_type=STRATEGIC)
-        return self.count(resource, name) > before
+        is_sent = self.count(resource, name) > before
+        await until(partial(self._is_cached, self.path(plural, name)), "the API server's cache has it", 30)
+        return is_sent
+
+    async def _is_cached(self, path: str) -> bool:
+        """A change is first tried on what the cache holds: on an older object, the last change would be sent again."""
+        stored, cached = [
+            (await self.api.ok("GET", f"{path}{query}"))["metadata"]["resourceVersion"]
+            for query in ("", "?resourceVersion=0")
+        ]
+        return bool(stored == cached)
 
     def count(self, resource: str, name: str, operation: str = "UPDATE") -> int:
         return self.counting.seen[f"{operation} {resource} {name}"]

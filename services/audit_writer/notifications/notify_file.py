@@ -136,7 +136,7 @@ def _with_its_own(common: Target, entry: _Slack | _Webhook | _Alertmanager, fold
 
 def _parsed(text: str) -> object:
     try:
-        return yaml_files.document(text, yaml.BaseLoader)  # makes nothing but texts, lists and maps
+        return yaml_files.texts(text)
     except yaml.MarkedYAMLError as error:  # its own text would show the line, and with it an address
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise Fault(f"line {line}: no YAML") from None

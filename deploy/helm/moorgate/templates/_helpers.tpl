@@ -243,6 +243,17 @@ readinessProbe:
 {{- end -}}
 {{- end }}
 
+{{/* The Secret that holds the page's certificate. */}}
+{{- define "moorgate.pageSecret" -}}
+{{- with .Values.page.certificate -}}
+{{- if .issuerName -}}
+{{ .secretName | default (printf "%s-page-cert" (include "moorgate.fullname" $)) }}
+{{- else -}}
+{{ required "page.certificate.secretName: name the Secret (type kubernetes.io/tls) of the page's certificate, or the issuerName that makes it" .secretName }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* The Secret with the path's secret, key `secret`. */}}
 {{- define "moorgate.pathSecret" -}}
 {{ include "moorgate.fullname" . }}-webhook-path
