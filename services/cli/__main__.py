@@ -39,6 +39,7 @@ app.command("services.cli.manifest.command:app", name="manifest")
 app.command("services.cli.secrets:app", name="secrets")
 app.command("services.cli.status:command", name="status")
 app.command("services.cli.webhooks:app", name="webhooks")
+app.command("services.cli.what_if.command:command", name="what-if")
 app.command("services.cli.whitelist:app", name="whitelist")
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from shared import logs
-from shared.cluster import PAGE, Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.crds import Audit, audits_path
 from shared.errors import Refused, Unavailable
 from shared.watches import WATCH_SECONDS
@@ -65,14 +65,14 @@ class _Versioned(msgspec.Struct, frozen=True):
 async def read(cluster: Cluster, selection: Selection) -> tuple[list[Audit], str]:
     """All of them, and the version to follow from. Raises `Unavailable`, `Refused`."""
     found: list[Audit] = []
-    query = selection.query(limit=str(PAGE))
-    while True:
-        answer = await cluster.request("GET", audits_path(selection.namespace), query=query)
-        page = msgspec.json.decode(answer, type=_Page)
+    version = ""
+    listed = pages(
+        cluster, audits_path(selection.namespace), msgspec.json.Decoder(_Page).decode, **selection.query()
+    )
+    async for page in listed:
         found += _readable(page.items)
-        if not page.metadata.continue_:
-            return found, page.metadata.resource_version
-        query["continue"] = page.metadata.continue_
+        version = page.metadata.resource_version
+    return found, version
 
 
 async def follow(

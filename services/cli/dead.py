@@ -1,35 +1,27 @@
 """`moorgate dead`: the messages that no repetition helped, for a person to look at, try again or drop.
 
 `retry` and `drop` say for each letter what came of it, and go on after one that cannot be helped. Exit codes: 0 all
-went well, 1 something did not (the line says what), 2 a setting is at fault. Texts of messages are strangers' texts:
-a table shows them printable and cut.
+went well, 1 a letter could not be helped (the line says why), 2 a flag or a setting is at fault, 3 NATS does not answer or
+refuses. Texts of messages are strangers' texts: a table shows them printable and cut.
 """
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 import cyclopts
 import msgspec
-from prometheus_client import CollectorRegistry
 
+from services.cli import frame
 from services.cli.dead_letters import DeadLetters, NoRetry, Stored, about
-from shared import lifecycle, logs
-from shared.broker import BrokerSettings, open_broker, shown_url
-from shared.errors import BadSetting, MoorgateError
-from shared.logs import LogFormat, LogLevel
-from shared.metrics import CommonMetrics
-from shared.settings import Environment
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds a command waits for NATS before it says that it is not there."""
+from services.cli.frame import NatsFlags, Output, Text
+from services.cli.output import emit, printable, table, write
+from shared.errors import BadSetting
 
 WIDTHS = {"reason": 60, "about": 90}
 """Characters of a table's column; JSON has them whole."""
 
-Output = Literal["text", "json"]
+_WHOLE = 90
+
 All = Annotated[bool, cyclopts.Parameter(name="--all", negative=())]
 Work = Callable[[DeadLetters], Awaitable[int]]
 
@@ -49,11 +41,20 @@ class _Row(msgspec.Struct, kw_only=True, rename="camel"):
     payload: bytes = b""
 
 
+class _Done(msgspec.Struct, kw_only=True):
+    """What came of one letter."""
+
+    sequence: int
+    done: str = ""
+    error: str = ""
+
+
 @app.command(name="list")
 def list_letters(
     *,
     what: str | None = None,
-    output: Annotated[Output, cyclopts.Parameter(name=["--output", "-o"])] = "text",
+    output: Text = "text",
+    where: NatsFlags = NatsFlags(),  # noqa: B008  a value that never changes
 ) -> int:
     """Show the letters, the oldest first.
 
@@ -62,19 +63,25 @@ def list_letters(
     what
         Only those of this kind: scan, decision, notification.
     output
-        A table, or JSON with the messages themselves (Base64).
+        A table, or JSON or YAML with the messages themselves (Base64).
     """
 
     async def show(letters: DeadLetters) -> int:
         rows = [_row(each) async for each in letters.all(_kind(what))]
-        _print(msgspec.json.encode(rows).decode() if output == "json" else _table(rows))
-        return lifecycle.EXIT_OK
+        emit(rows, output, _table(rows))
+        return frame.EXIT_OK
 
-    return _run(show)
+    return _run(show, where)
 
 
 @app.command
-def retry(*sequences: int, every: All = False, what: str | None = None) -> int:
+def retry(
+    *sequences: int,
+    every: All = False,
+    what: str | None = None,
+    output: Text = "text",
+    where: NatsFlags = NatsFlags(),  # noqa: B008  a value that never changes
+) -> int:
     """Publish the messages again, and take their letters out.
 
     Parameters
@@ -90,11 +97,17 @@ def retry(*sequences: int, every: All = False, what: str | None = None) -> int:
     async def again(letters: DeadLetters, stored: Stored) -> str:
         return await letters.retry(stored)
 
-    return _for_each(sequences, again, every=every, what=what)
+    return _for_each(_Chosen(sequences, every, what), again, output, where)
 
 
 @app.command
-def drop(*sequences: int, every: All = False, what: str | None = None) -> int:
+def drop(
+    *sequences: int,
+    every: All = False,
+    what: str | None = None,
+    output: Text = "text",
+    where: NatsFlags = NatsFlags(),  # noqa: B008  a value that never changes
+) -> int:
     """Take letters out for good.
 
     Parameters
@@ -111,73 +124,77 @@ def drop(*sequences: int, every: All = False, what: str | None = None) -> int:
         await letters.drop(stored.number)
         return "dropped"
 
-    return _for_each(sequences, away, every=every, what=what)
+    return _for_each(_Chosen(sequences, every, what), away, output, where)
+
+
+class _Chosen(msgspec.Struct, frozen=True):
+    """Which letters."""
+
+    sequences: tuple[int, ...]
+    every: bool
+    what: str | None
+
+    async def letters(self, letters: DeadLetters) -> AsyncIterator[tuple[int, Stored | None]]:
+        """All of them means those that are there now: one that dies again waits for the next time."""
+        if self.sequences:
+            for number in dict.fromkeys(self.sequences):
+                yield number, await letters.get(number) if number > 0 else None
+            return
+        for stored in [each async for each in letters.all(_kind(self.what))]:
+            yield stored.number, stored
 
 
 def _for_each(
-    sequences: tuple[int, ...],
+    chosen: _Chosen,
     do: Callable[[DeadLetters, Stored], Awaitable[str]],
-    *,
-    every: bool,
-    what: str | None,
+    output: Output,
+    where: NatsFlags,
 ) -> int:
-    if bool(sequences) == every or (what and not every):
-        return _failed("say which letters: their numbers, or --all, and then --what if you like")
-
     async def work(letters: DeadLetters) -> int:
-        code = lifecycle.EXIT_OK
-        async for number, stored in _chosen(letters, sequences, what):
-            if stored is None:
-                code = _failed(f"there is no dead letter {number}; see: moorgate dead list")
-                continue
-            try:
-                _print(f"{number}: {await do(letters, stored)}")
-            except NoRetry as error:
-                code = _failed(f"{number}: {error}")
-        return code
+        came = []
+        async for number, stored in chosen.letters(letters):
+            one = await _done(letters, number, stored, do)
+            came.append(one)
+            if one.error:
+                frame.say(one.error)
+            elif output == "text":
+                write(f"{number}: {one.done}")
+        if output != "text":
+            emit(came, output, "")
+        return frame.EXIT_NO if any(each.error for each in came) else frame.EXIT_OK
 
-    return _run(work)
-
-
-async def _chosen(
-    letters: DeadLetters, sequences: tuple[int, ...], what: str | None
-) -> AsyncIterator[tuple[int, Stored | None]]:
-    """The letters asked for. All of them means those that are there now: one that dies again waits for the next time."""
-    if sequences:
-        for number in dict.fromkeys(sequences):
-            yield number, await letters.get(number) if number > 0 else None
-        return
-    for stored in [each async for each in letters.all(_kind(what))]:
-        yield stored.number, stored
+    if bool(chosen.sequences) == chosen.every or (chosen.what and not chosen.every):
+        frame.say("say which letters: their numbers, or --all, and then --what if you like")
+        return frame.EXIT_BAD_FLAG
+    return _run(work, where)
 
 
-def _run(work: Work) -> int:
-    """Connect, work, and one line for whatever ends it."""
+async def _done(
+    letters: DeadLetters,
+    number: int,
+    stored: Stored | None,
+    do: Callable[[DeadLetters, Stored], Awaitable[str]],
+) -> _Done:
+    if stored is None:
+        return _Done(sequence=number, error=f"there is no dead letter {number}; see: moorgate dead list")
     try:
-        settings = BrokerSettings.load(Environment(os.environ))
-    except BadSetting as error:
-        return lifecycle.explain(error)
-    logs.set_up(LogLevel.ERROR, LogFormat.CONSOLE)
-    try:
-        return asyncio.run(_connected(settings, work))
-    except TimeoutError:
-        return _failed(
-            f"NATS does not answer at {shown_url(settings.url)}: start it, or correct MOORGATE_NATS_URL"
-        )
-    except MoorgateError as error:
-        return _failed(str(error))
+        return _Done(sequence=number, done=await do(letters, stored))
+    except NoRetry as error:
+        return _Done(sequence=number, error=f"{number}: {error}")
 
 
-async def _connected(settings: BrokerSettings, work: Work) -> int:
-    async with open_broker(settings, "moorgate/cli", CommonMetrics(CollectorRegistry())) as broker:
-        await asyncio.wait_for(broker.connected(), CONNECT_TIMEOUT)
-        return await work(DeadLetters(broker))
+def _run(work: Work, where: NatsFlags) -> int:
+    async def connected() -> int:
+        async with where.broker() as broker:
+            return await work(DeadLetters(broker))
+
+    return frame.run(connected)
 
 
 def _kind(what: str | None) -> str | None:
-    """A kind is one part of a subject. Raises `MoorgateError`."""
+    """A kind is one part of a subject. Raises `BadSetting`."""
     if what is not None and not what.isalnum():
-        raise MoorgateError(f"--what is {what!r}: it must be a kind such as scan, decision or notification")
+        raise BadSetting(f"--what is {what!r}: it must be a kind such as scan, decision or notification")
     return what
 
 
@@ -198,29 +215,6 @@ def _row(stored: Stored) -> _Row:
 
 
 def _table(rows: list[_Row]) -> str:
-    if not rows:
-        return "no dead letters"
     names = ("sequence", "when", "what", "deliveries", "reason", "about")
-    shown = [[_shown(name, getattr(row, name)) for name in names] for row in rows]
-    lines = [[name.upper() for name in names], *shown]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-def _shown(name: str, value: object) -> str:
-    text = "".join(character if character.isprintable() else "?" for character in str(value))
-    limit = WIDTHS.get(name, len(text))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  the command's output
-
-
-def _failed(message: str) -> int:
-    line = " ".join(message.split())
-    print(f"moorgate: {line}", file=sys.stderr)  # noqa: T201  the one line that helps
-    return lifecycle.EXIT_FAILED
+    shown = [[printable(str(getattr(row, name)), WIDTHS.get(name, _WHOLE)) for name in names] for row in rows]
+    return table(names, shown, "no dead letters")

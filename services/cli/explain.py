@@ -39,7 +39,7 @@ def command(
         within = cluster.namespace(namespace)
         async with cluster.cluster() as found:
             what = await explain_target.find(found, target, within)
-            story = await Sources(found, nats).story(what)
+            story = await Sources(found, nats, cluster.context).story(what)
         if story is None:
             frame.say(f"there is no {what.title} in namespace {within}, and no Audit of it")
             return frame.EXIT_NO

@@ -37,9 +37,10 @@ T = TypeVar("T")
 class Sources:
     """One look at everything."""
 
-    def __init__(self, cluster: Cluster, nats: NatsFlags) -> None:
+    def __init__(self, cluster: Cluster, nats: NatsFlags, context: str | None) -> None:
         self._cluster = cluster
         self._nats = nats
+        self._context = context
         self._environment = Environment(os.environ)
         self._notes: list[str] = []
 
@@ -89,7 +90,7 @@ class Sources:
 
     async def _known(self, plain: list[ImageStory], rules: "_Rules | None") -> list[ImageStory]:
         """With the rule that judges each image now, and what the buckets have under that rule's key."""
-        async with self._nats.broker() as broker:
+        async with self._nats.broker(self._context) as broker:
             buckets = VerdictBuckets(broker)
             tenants = rules.tenants() if rules else set()
             tenants |= {each.recorded.tenant for each in plain if each.recorded and each.recorded.tenant}

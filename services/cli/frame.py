@@ -24,6 +24,7 @@ import cyclopts
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from services.cli import port_forward
 from shared import lifecycle, logs
 from shared.broker import Broker, BrokerSettings, open_broker, shown_url
 from shared.cluster import Cluster, current_namespace, open_cluster
@@ -108,12 +109,25 @@ class NatsFlags:
             raise BadSetting(text) from error
 
     @contextlib.asynccontextmanager
-    async def broker(self) -> AsyncIterator[Broker]:
-        """A connection that stands. Raises `BadSetting`, `Unavailable`."""
-        settings = self.settings()
-        async with open_broker(settings, "moorgate/cli", CommonMetrics(CollectorRegistry())) as broker:
+    async def broker(self, context: str | None = None, namespace: str | None = None) -> AsyncIterator[Broker]:
+        """A connection that stands. Raises `BadSetting`, `Unavailable`.
+
+        Where nobody says where NATS is, and the chart's is in the cluster, its port is forwarded meanwhile.
+        `context`: of the kubeconfig; `namespace`: where Moorgate runs.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            settings = self.settings()
+            if self.nats_url is None and not os.environ.get("MOORGATE_NATS_URL"):
+                road = port_forward.forwarded(settings, context, namespace, say)
+                settings = await stack.enter_async_context(road)
+            broker = await stack.enter_async_context(
+                open_broker(settings, "moorgate/cli", CommonMetrics(CollectorRegistry()))
+            )
             await _connected(broker, settings.url)
-            yield broker
+            try:
+                yield broker
+            except Unavailable as error:
+                raise _why_unanswered(broker, error) from error
 
 
 def run(work: Callable[[], Awaitable[int]], *, verbose: bool = False, failed: int = EXIT_UNKNOWN) -> int:
@@ -176,6 +190,15 @@ def refused_permission(broker: Broker, *words: str) -> str | None:
         if all(word.lower() in refusal.lower() for word in words):
             return " ".join(refusal.split())
     return None
+
+
+def _why_unanswered(broker: Broker, error: Unavailable) -> MoorgateError:
+    """NATS answers nothing that it does not let a user do: such a silence is none."""
+    if error.neighbour != "nats" or not broker.refusals:
+        return error
+    return MoorgateError(
+        f"this user of NATS may not do that: {' '.join(broker.refusals[0].split())}; see docs/nats.md"
+    )
 
 
 async def _connected(broker: Broker, url: str) -> None:

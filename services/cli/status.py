@@ -41,7 +41,7 @@ def command(
         environment = Environment(os.environ)
         within = namespace or environment.text("MOORGATE_NAMESPACE", "moorgate")
         nats.settings()  # what is wrong with a flag is said before anything is looked at
-        halves = [_nats_half(nats)]
+        halves = [_nats_half(nats, cluster.context, within)]
         if environment.has_cluster:
             halves.append(_cluster_half(cluster, within))
         parts = [part for half in await asyncio.gather(*halves) for part in half]
@@ -52,10 +52,10 @@ def command(
     return frame.run(work, verbose=cluster.verbose)
 
 
-async def _nats_half(flags: NatsFlags) -> list[Part]:
+async def _nats_half(flags: NatsFlags, context: str | None, namespace: str) -> list[Part]:
     async with AsyncExitStack() as stack:
         try:
-            broker = await stack.enter_async_context(flags.broker())
+            broker = await stack.enter_async_context(flags.broker(context, namespace))
         except MoorgateError as error:
             return [Part("nats", Health.UNKNOWN, str(error))]
         server = broker.client.connected_url

@@ -13,7 +13,7 @@ from services.cli.status_parts import Health, Look, Part
 from services.cli.webhooks_cluster import PART_OF, PATH
 from services.cli.webhooks_trust import bundle_of
 from shared import crds
-from shared.cluster import PAGE, Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.crds import AuditState
 from shared.leases import Lease
 from shared.objects import ObjectMeta
@@ -104,14 +104,8 @@ class _ClusterStatus:
     async def audits(self) -> list[Part]:
         """How many there are in each state."""
         counted: Counter[str] = Counter()
-        query = {"limit": str(PAGE)}
-        while True:
-            answer = await self._cluster.request("GET", crds.audits_path(), query=query)
-            page = msgspec.json.decode(answer, type=_Page)
+        async for page in pages(self._cluster, crds.audits_path(), msgspec.json.Decoder(_Page).decode):
             counted.update(each.metadata.labels.get(crds.STATE_LABEL, "unlabelled") for each in page.items)
-            if not page.metadata.continue_:
-                break
-            query["continue"] = page.metadata.continue_
         troubled = sum(counted[state] for state in _TROUBLED)
         detail = ", ".join(f"{count} {state}" for state, count in sorted(counted.items())) or "none"
         return [Part("audits", Health.ATTENTION if troubled else Health.OK, detail)]

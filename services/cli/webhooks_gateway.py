@@ -6,6 +6,7 @@ Where gateways ask callers for a certificate nobody but the API server can ask f
 """
 
 import asyncio
+import contextlib
 import ssl
 
 import aiohttp
@@ -62,7 +63,7 @@ async def _wants_certificate(target: Target, context: ssl.SSLContext) -> bool:
             try:
                 return not await reader.read(1)
             finally:
-                writer.close()
+                await _hang_up(writer)
     except ssl.SSLError:
         return True
     except (TimeoutError, OSError):
@@ -77,8 +78,11 @@ async def _shake_hands(target: Target, context: ssl.SSLContext) -> None:
         raise Unavailable("the gateway", f"{target}: {error.verify_message}") from error
     except (TimeoutError, OSError, ssl.SSLError) as error:
         raise Unavailable("the gateway", f"{target}: {type(error).__name__} {error}") from error
-    writer.close()
-    try:
+    await _hang_up(writer)
+
+
+async def _hang_up(writer: asyncio.StreamWriter) -> None:
+    """Without a goodbye, for which the other end might let us wait; what is not waited for the loop's end leaves open."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError, ssl.SSLError):  # it was reached: how it takes that is its own affair
         await writer.wait_closed()
-    except (OSError, ssl.SSLError):
-        return  # it was reached: how it says goodbye is its own affair

@@ -13,7 +13,7 @@ import msgspec
 
 from services.cli import frame
 from services.cli.frame import ClusterFlags, Output, Text
-from services.cli.output import emit, span, table, write
+from services.cli.output import emit, span, table
 from services.cli.whitelist_cluster import create, items, remove_item, username
 from shared.cluster import Cluster
 from shared.crds import WhiteListItem, WhiteListSpec
@@ -48,6 +48,7 @@ def add(
     namespace: Annotated[Many, cyclopts.Parameter(name=["--namespace", "-n"])] = None,
     image: Many = None,
     regexp: str = "",
+    output: Text = "text",
     where: ClusterFlags = ClusterFlags(),  # noqa: B008  a value that never changes
 ) -> int:
     """Let a release through.
@@ -87,7 +88,8 @@ def add(
             if error.status != _INVALID:
                 raise
             raise BadSetting(f"not added: {str(error).partition('HTTP 422 ')[2]}") from error
-        write(f"{release} is let through {_how_far(spec)}, {_how_long(spec, now)}, by {spec.creator}")
+        told = f"{release} is let through {_how_far(spec)}, {_how_long(spec, now)}, by {spec.creator}"
+        emit(_Shown(name=release, in_force=True, spec=spec), output, told)
         if not spec.namespaces:
             frame.say("it counts in every namespace, for whoever names a release so; --namespace narrows it")
         return frame.EXIT_OK
@@ -114,7 +116,11 @@ def list_items(*, output: Text = "text", where: ClusterFlags = ClusterFlags()) -
 
 
 @app.command
-def remove(*names: str, where: ClusterFlags = ClusterFlags()) -> int:  # noqa: B008  a value that never changes
+def remove(
+    *names: str,
+    output: Text = "text",
+    where: ClusterFlags = ClusterFlags(),  # noqa: B008  a value that never changes
+) -> int:
     """Take items away: what runs goes on, its next Pods are judged like any other.
 
     Parameters
@@ -124,7 +130,7 @@ def remove(*names: str, where: ClusterFlags = ClusterFlags()) -> int:  # noqa: B
     """
 
     async def work(cluster: Cluster) -> int:
-        code = frame.EXIT_OK
+        code, removed = frame.EXIT_OK, []
         for name in dict.fromkeys(names):
             try:
                 await remove_item(cluster, name)
@@ -134,7 +140,9 @@ def remove(*names: str, where: ClusterFlags = ClusterFlags()) -> int:  # noqa: B
                 frame.say(f"there is no item {name}: see moorgate whitelist list")
                 code = frame.EXIT_NO
             else:
-                write(f"removed {name}")
+                removed.append(name)
+        if removed or output != "text":
+            emit({"removed": removed}, output, "\n".join(f"removed {name}" for name in removed))
         return code
 
     if not names:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shared.cluster import PAGE, Cluster, ListMeta, object_path
+from shared.cluster import Cluster, ListMeta, object_path, pages
 from shared.crds import API_VERSION, WHITELIST_PATH, WhiteListItem
 
 _REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -39,14 +39,8 @@ async def username(cluster: Cluster) -> str:
 
 async def items(cluster: Cluster) -> list[WhiteListItem]:
     """All of them. Raises `Unavailable`, `Refused`."""
-    found: list[WhiteListItem] = []
-    query = {"limit": str(PAGE)}
-    while True:
-        page = msgspec.json.decode(await cluster.request("GET", WHITELIST_PATH, query=query), type=_Page)
-        found += page.items
-        if not page.metadata.continue_:
-            return found
-        query["continue"] = page.metadata.continue_
+    listed = pages(cluster, WHITELIST_PATH, msgspec.json.Decoder(_Page).decode)
+    return [item async for page in listed for item in page.items]
 
 
 async def create(cluster: Cluster, item: WhiteListItem) -> None:

@@ -22,7 +22,7 @@ from deploy.dev.nats import NatsServer
 from deploy.dev.ports import free_port
 from deploy.dev.processes import Process
 from deploy.dev.services import ROOT
-from services.cli import dead
+from services.cli import dead, frame
 from services.cli.dead_letters import DeadLetters
 from services.scanner import attempts
 from shared import contracts, streams, subjects
@@ -87,7 +87,7 @@ class Cli:
     async def letters(self, what: str | None = None) -> list[dict[str, Any]]:
         answer = await self("list", what=what, output="json")
         assert answer.code == 0, answer.error
-        found = json.loads(answer.lines[0])
+        found = json.loads("\n".join(answer.lines))
         assert isinstance(found, list)
         return found
 
@@ -238,8 +238,7 @@ async def test_interrupted_between_it_is_published_twice_and_never_lost(
     number = await bury(broker, "scan", request(tenant="t-died"))
     with monkeypatch.context() as patch:
         patch.setattr(DeadLetters, "drop", die)
-        with pytest.raises(KeyboardInterrupt):
-            await cli("retry", number)
+        assert (await cli("retry", number)).code == 130
     assert await count(broker, subjects.SCANS) == 1
     assert [each["sequence"] for each in await cli.letters()] == [number]
     assert (await cli("retry", number)).code == 0
@@ -305,12 +304,23 @@ async def test_letters_are_dropped_by_number_and_by_kind(cli: Cli, broker: Broke
     assert f"there is no dead letter {scans[0]}" in again.error
 
 
+async def test_programs_are_told_what_came_of_each(cli: Cli, broker: Broker) -> None:
+    letter = await bury(broker, "scan", request())
+    answer = await cli("drop", letter, 999_999, output="yaml")
+    assert answer.code == 1
+    assert yaml.safe_load("\n".join(answer.lines)) == [
+        {"sequence": letter, "done": "dropped", "error": ""},
+        {"sequence": 999_999, "done": "", "error": "there is no dead letter 999999; see: moorgate dead list"},
+    ]
+    assert (await cli("list", output="yaml")).lines == ["[]"]
+
+
 @pytest.mark.parametrize("options", [{}, {"what": "scan"}, {"numbers": (1,), "every": True}, {"what": "a.b"}])
 @pytest.mark.parametrize("name", ["retry", "drop"])
 async def test_which_letters_must_be_said(cli: Cli, name: str, options: dict[str, Any]) -> None:
     numbers = options.get("numbers", ())
     answer = await cli(name, *numbers, **{key: each for key, each in options.items() if key != "numbers"})
-    assert answer.code == 1
+    assert answer.code == 2
     assert answer.error.startswith("moorgate: ")
 
 
@@ -326,11 +336,11 @@ async def test_a_number_that_is_none_of_theirs_is_named(cli: Cli, number: int) -
 
 
 async def test_without_nats_one_line_helps(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(frame, "REFUSED_TIMEOUT", 0.3)
     url = f"nats://127.0.0.1:{free_port()}"
     monkeypatch.setenv("MOORGATE_NATS_URL", url)
     answer = await cli("list")
-    assert (answer.code, answer.lines) == (1, [])
+    assert (answer.code, answer.lines) == (3, [])
     assert url in answer.error
     monkeypatch.setenv("MOORGATE_NATS_URL", "http://x")
     assert (await cli("list")).code == 2
@@ -340,7 +350,7 @@ async def test_without_the_stream_one_line_helps(cli: Cli, broker: Broker) -> No
     await broker.jetstream.delete_stream(subjects.DEAD)
     try:
         for answer in (await cli("list"), await cli("retry", 1), await cli("drop", every=True)):
-            assert (answer.code, answer.lines) == (1, [])
+            assert (answer.code, answer.lines) == (3, [])
             assert "moorgate streams apply" in answer.error
     finally:
         [config] = [each for each in streams.stream_configs(1) if each.name == subjects.DEAD]

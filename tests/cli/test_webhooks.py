@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import json
 import secrets
 import ssl
+import threading
+import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +21,7 @@ from aiohttp import web
 
 from deploy.dev.kubectl import Kubectl
 from deploy.dev.ports import free_port
-from services.cli import webhooks
+from services.cli import webhooks, webhooks_gateway
 from services.cli.webhooks_file import Target, load
 from services.cli.webhooks_trust import bundle_of, with_added
 from shared.authority import make_authority, pem
@@ -265,6 +268,35 @@ async def test_of_one_that_hangs_up_only_the_want_of_a_certificate_is_a_good_rea
         await runner.cleanup()
     assert set(await site.live()) == registered
     assert (code, "the gateway is away" in err) == ((0, False) if "pods" in registered else (1, True))
+
+
+async def test_a_look_at_a_gateway_that_is_slow_to_say_goodbye_leaves_no_connection_open() -> None:
+    authority = trustme.CA()
+    serving, asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    authority.configure_trust(asking)
+    looked = threading.Event()
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"x")
+        await writer.drain()
+        looked.wait(10)  # this loop stands still meanwhile, and answers no goodbye
+        writer.transport.abort()
+
+    def look(port: int) -> bool:
+        try:
+            return asyncio.run(webhooks_gateway._wants_certificate(Target("127.0.0.1", port, "/"), asking))
+        finally:
+            looked.set()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0, ssl=serving)
+    async with server:
+        gc.collect()  # what others have left
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always", ResourceWarning)
+            assert not await asyncio.to_thread(look, server.sockets[0].getsockname()[1])
+            gc.collect()
+    assert [str(each.message) for each in seen] == []
 
 
 @pytest.mark.parametrize(

@@ -8,23 +8,21 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Literal
 
-import cyclopts
 import msgspec
 from prometheus_client import CollectorRegistry
 
 from services.cli.bootstrap import settings as bootstrap_settings
 from services.cli.bootstrap.plan import Failed, Plan
 from services.cli.bootstrap.road import bootstrap
+from services.cli.frame import Text
+from services.cli.output import emit_one
 from shared import lifecycle, logs, streams
 from shared.broker import BrokerSettings, open_broker
 from shared.errors import BadSetting, MoorgateError
 from shared.logs import LogFormat, LogLevel
 from shared.metrics import CommonMetrics
 from shared.settings import Environment
-
-Output = Literal["text", "json"]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -48,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True):
 def command(
     *,
     dry_run: bool = False,
-    output: Annotated[Output, cyclopts.Parameter(name=["--output", "-o"])] = "text",
+    output: Text = "text",
 ) -> int:
     """Make what Moorgate needs: streams, Anchore account and user, bundles, registries, notifications. Safe to repeat.
 
@@ -57,7 +55,7 @@ def command(
     dry_run
         Show what would be done, and change nothing.
     output
-        One line for each step, or one JSON object at the end.
+        One line for each step, or one object of JSON or YAML at the end.
     """
     try:
         settings = Settings.load(os.environ)
@@ -66,9 +64,8 @@ def command(
     logs.set_up(LogLevel.WARNING, LogFormat.CONSOLE)
     plan = Plan(_print if output == "text" else _keep_silent, is_dry=dry_run)
     fault, code = asyncio.run(_run(plan, settings))
-    if output == "json":
-        shown = {"dryRun": dry_run, "steps": msgspec.to_builtins(plan.steps), "error": fault}
-        _print(msgspec.json.encode(shown).decode())
+    if output != "text":
+        emit_one({"dryRun": dry_run, "steps": plan.steps, "error": fault}, output, "")
     if fault:
         _warn(fault)
     return code

@@ -40,16 +40,16 @@ async def set_up_bundles(
     plan: Plan, anchore: Anchore | None, bundles: tuple[Bundle, ...], active: str | None
 ) -> None:
     """Upload what differs, then activate. `anchore` None: nothing is there yet. Raises `Failed` and the adapters' errors."""
-    records = await _records(anchore) if anchore else {}
+    present = await records(anchore) if anchore else {}
     for bundle in bundles:
         if not bundle.has_catch_all:
             plan.note(
                 Verb.WARNING,
                 f"bundle {bundle.id}: no mapping for all images (registry, repository and tag *): the others pass",
             )
-        await _upload(plan, anchore, bundle, records.get(bundle.id))
+        await _upload(plan, anchore, bundle, present.get(bundle.id))
     if active is not None:
-        await _activate(plan, anchore, active, {each.id for each in bundles}, records)
+        await _activate(plan, anchore, active, {each.id for each in bundles}, present)
 
 
 async def _upload(plan: Plan, anchore: Anchore | None, bundle: Bundle, present: Record | None) -> None:
@@ -75,7 +75,7 @@ async def _activate(
         raise Failed(f"bundles.active: Anchore has no bundle {active!r}, and none is uploaded")
 
     async def act() -> None:
-        record = (await _records(_present(anchore))).get(active)
+        record = (await records(_present(anchore))).get(active)
         if record is None:
             raise Failed(f"{what} is gone again: somebody else deletes bundles")
         await _put(anchore, record, record.bundle, is_active=True)
@@ -83,12 +83,13 @@ async def _activate(
     await plan.change(Verb.ACTIVATED, what, act)
 
 
-async def _records(anchore: Anchore) -> dict[str, Record]:
+async def records(anchore: Anchore) -> dict[str, Record]:
+    """All bundles of the account by their ids. Raises `Unavailable`, `Refused`."""
     id_key, body_key = (
         ("policyId", "policybundle") if anchore.api is AnchoreApi.V1 else ("policy_id", "policy")
     )
     found = await anchore.get("/policies", list[dict[str, Any]], {"detail": "true"}) or []
-    records = [
+    kept = [
         Record(
             bundle_id=str(each.get(id_key)),
             is_active=each.get("active") is True,
@@ -97,7 +98,7 @@ async def _records(anchore: Anchore) -> dict[str, Record]:
         )
         for each in found
     ]
-    return {each.bundle_id: each for each in records}
+    return {each.bundle_id: each for each in kept}
 
 
 async def _post(anchore: Anchore | None, bundle: Bundle) -> None:

@@ -6,7 +6,6 @@ Paths are relative to the file, secrets come from files of their own. Each fault
 from pathlib import Path
 
 import msgspec
-import yaml
 
 from services.cli.bootstrap import bundles
 from services.cli.bootstrap.bundle import Bundle
@@ -75,11 +74,9 @@ def load(environment: Environment) -> BootstrapSettings:
 
 
 def _read(path: Path) -> BootstrapFile:
+    content = yaml_files.document(NAME, path)
     try:
-        content = yaml_files.document(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         return msgspec.convert({} if content is None else content, BootstrapFile)
-    except yaml.YAMLError as error:  # its text may quote what stands there
-        raise BadSetting(f"{NAME}: {path} is no YAML{yaml_files.where(error)}") from error
     except msgspec.ValidationError as error:
         raise BadSetting(f"{NAME}: {path}: {error}") from error
 

@@ -13,7 +13,7 @@ from services.cli import rule_sources, whitelist_cluster
 from services.cli.doctor import registration, rules
 from services.cli.doctor.findings import Check, Finding, Severity
 from services.cli.webhooks_cluster import PART_OF, PATH
-from shared.cluster import PAGE, Cluster, ListMeta
+from shared.cluster import Cluster, ListMeta, pages
 from shared.contracts import TenantRecord
 from shared.crds import API_VERSION
 from shared.objects import ObjectMeta
@@ -177,15 +177,8 @@ class ClusterChecks:
 
     async def _namespaces(self) -> dict[str, Mapping[str, str]]:
         """Labels by name."""
-        labels: dict[str, Mapping[str, str]] = {}
-        query = {"limit": str(PAGE)}
-        while True:
-            answer = await self._cluster.request("GET", "/api/v1/namespaces", query=query)
-            page = msgspec.json.decode(answer, type=_Namespaces)
-            labels |= {each.metadata.name: each.metadata.labels for each in page.items}
-            if not page.metadata.continue_:
-                return labels
-            query["continue"] = page.metadata.continue_
+        listed = pages(self._cluster, "/api/v1/namespaces", msgspec.json.Decoder(_Namespaces).decode)
+        return {each.metadata.name: each.metadata.labels async for page in listed for each in page.items}
 
 
 def _of_deployment(deployment: _Deployment, *, has_budget: bool) -> Iterator[Finding]:

@@ -47,7 +47,7 @@ def command(
             cluster.namespace(namespace) if namespace else environment.text("MOORGATE_NAMESPACE", "moorgate")
         )
         nats.settings()  # what is wrong with a flag is said before anything is looked at
-        findings, tenants = await _of_nats(nats)
+        findings, tenants = await _of_nats(nats, cluster.context, within)
         if environment.has_cluster:
             findings += await _of_cluster(cluster, environment, within, tenants)
         findings.sort(key=lambda each: _ORDER.index(each.severity))
@@ -57,11 +57,13 @@ def command(
     return frame.run(work, verbose=cluster.verbose)
 
 
-async def _of_nats(flags: NatsFlags) -> tuple[list[Finding], Mapping[str, TenantRecord] | None]:
+async def _of_nats(
+    flags: NatsFlags, context: str | None, namespace: str
+) -> tuple[list[Finding], Mapping[str, TenantRecord] | None]:
     """What was found, and what tenants there are: None where nobody could be asked."""
     async with AsyncExitStack() as stack:
         try:
-            checks = NatsChecks(await stack.enter_async_context(flags.broker()))
+            checks = NatsChecks(await stack.enter_async_context(flags.broker(context, namespace)))
         except MoorgateError as error:
             return [unseen("nats", frame.explain(error))], None
         found = await _all(checks.all)

@@ -249,6 +249,7 @@ async def _greeting(url: str) -> Greeting:
                 line = await reader.readline()
             finally:
                 writer.close()
+                await writer.wait_closed()
         return msgspec.convert(json.loads(line.removeprefix(b"INFO ")), Greeting)
     except (OSError, ValueError, msgspec.ValidationError) as error:
         raise Unavailable("nats", f"it does not say what it is: {type(error).__name__}") from error

@@ -53,7 +53,7 @@ def check_manifests(
 
     async def work() -> int:
         rules = await sources.rules(found, policies, cluster)
-        told = await sources.told(found, rules, nats, seconds)
+        told = await sources.told(found, rules, sources.Road(nats, cluster.context), seconds)
         emit([shown(each) for each in told], output, report(told))
         return _code(told)
 

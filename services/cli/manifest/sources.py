@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from services.cli import check, rule_sources
 from services.cli.frame import ClusterFlags, NatsFlags
@@ -50,9 +51,16 @@ async def _labels(api: Cluster, name: str, found: Found) -> Mapping[str, str]:
     return await rule_sources.labels(api, name) or rule_sources.labels_of_new(name)
 
 
-async def told(found: Found, judges: Rules, nats: NatsFlags, seconds: float) -> list[Told]:
+class Road(NamedTuple):
+    """How NATS is reached."""
+
+    nats: NatsFlags
+    context: str | None
+
+
+async def told(found: Found, judges: Rules, road: Road, seconds: float) -> list[Told]:
     """What becomes of each workload; unknown images are scanned, and waited for so long. Raises `Unavailable`."""
-    async with nats.broker() as broker:
+    async with road.nats.broker(road.context) as broker:
         records = await _tenants(broker, judges.policies)
         prepared = prepare(found.manifests, judges, records.get, datetime.now(UTC))
         known = await _answers(broker, prepared, seconds)

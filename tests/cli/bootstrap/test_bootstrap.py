@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+import yaml
 
 from deploy.dev.anchore.faults import Fault
 from services.cli.bootstrap import anchore as client
@@ -280,6 +281,8 @@ async def test_json_for_machines(site: Site) -> None:
     shown = json.loads(line)
     assert (shown["dryRun"], shown["error"]) == (False, None)
     assert {"verb": "created", "what": f"account {site.name}"} in shown["steps"]
+    again = yaml.safe_load("\n".join((await site.run(output="yaml")).lines))
+    assert {"verb": "unchanged", "what": f"account {site.name}"} in again["steps"]
 
 
 async def test_a_wrong_administrators_password_is_one_line_at_once(site: Site) -> None:
