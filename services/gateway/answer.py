@@ -83,13 +83,13 @@ def forecast(workload: Workload, decision: Decision, judged: list[Judged], now: 
 
 def annotations(decision: Decision, judged: list[Judged], source: str, now: datetime) -> dict[str, str]:
     """For the API server's audit log: the decision, and for each image what it rests on."""
-    lines = {"decision": str(decision.action), "source": source}
+    lines = {"decision": decision.action.value, "source": source}
     for number, each in enumerate(judged):
-        evidence = each.evidence
-        parts = [each.reference or _cut(each.image.image, _IMAGE), str(evidence.outcome)]
-        if evidence.verdict:
-            age = int((now - evidence.verdict.evaluated_at).total_seconds())
-            parts += [evidence.verdict.digest, f"bundle={each.bundle_id}", f"age={age}s"]
+        evidence, verdict = each.evidence, each.evidence.verdict
+        parts = [each.reference or _cut(each.image.image, _IMAGE), evidence.outcome.value]
+        if verdict:
+            age = int((now - verdict.evaluated_at).total_seconds())
+            parts += (verdict.digest, f"bundle={each.bundle_id}", f"age={age}s")
         if each.whitelist_item:
             parts.append(f"whitelisted={each.whitelist_item}")
         if evidence.error:

@@ -35,7 +35,7 @@ from shared.lifecycle import background
 from shared.probes import Readiness, serve_probes
 from shared.verdict_store import VerdictMirror
 
-LAME_DUCK = 1.0
+LAME_DUCK = 3.0
 """Seconds between unready and closed, in which connections are seen off: the API server keeps its own open and
 posts on them, and one that closes under its request is a failed admission."""
 
@@ -104,8 +104,7 @@ async def run(config: GatewayConfig, stop: asyncio.Event, times: IssuerTimes | N
         )
         await stop.wait()
         readiness.stop()
-        webhook.see_off()
-        await asyncio.sleep(LAME_DUCK)
+        await webhook.leave(LAME_DUCK)
 
 
 async def _lead(
@@ -128,10 +127,9 @@ async def _lead(
         await report_conditions(cluster, mirrors.rules.policies, mirrors.verdicts.tenant)
 
     async def lead() -> None:
-        async with asyncio.TaskGroup() as duties:
-            duties.create_task(report())
-            duties.create_task(watch_registration(cluster, config.namespace, metrics))
-            for duty in tls.duties():
-                duties.create_task(duty)
+        async with background(
+            report(), watch_registration(cluster, config.namespace, metrics), *tls.duties()
+        ):
+            await asyncio.Event().wait()
 
     await leadership.run(lead)

@@ -108,18 +108,23 @@ def _reply(case: _Case) -> AdmissionResponse:
     uid, decision, judged, now = case.request.uid, case.decision, case.judged, case.now
     annotations = answer.annotations(decision, judged, case.source, now)
     if decision.action is Action.ALLOWED:
-        used = {each.whitelist_item for each in judged}
-        wide = [
-            item.metadata.name
-            for item in case.items
-            if not item.spec.namespaces and item.metadata.name in used
-        ]
-        return allow(uid, answer.warnings(decision, judged, wide, now), annotations)
+        warnings = answer.warnings(decision, judged, _cluster_wide(case), now)
+        return allow(uid, warnings, annotations)
     message = answer.refusal(case.workload, decision, judged, now)
     is_person = not _is_controller(case.request, case.workload)
     hint = decision.action is Action.DEFERRED and is_person
     retry_after = answer.retry_after(judged, now) if hint else 0
     return deny(uid, decision.code, message, annotations, retry_after=retry_after)
+
+
+def _cluster_wide(case: _Case) -> list[str]:
+    """Items that were used and count in every namespace."""
+    if not case.items:
+        return []
+    used = {each.whitelist_item for each in case.judged}
+    return [
+        item.metadata.name for item in case.items if not item.spec.namespaces and item.metadata.name in used
+    ]
 
 
 def _unrecorded(case: _Case) -> AdmissionResponse:

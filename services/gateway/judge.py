@@ -10,10 +10,11 @@ import msgspec
 
 from services.gateway.deadlines import Deadline
 from services.gateway.decision import NOT_ASKED, Judged, can_be_refused
+from services.gateway.findings import Finding, Question
 from services.gateway.image_policies import ImagePolicies
 from services.gateway.incumbents import IsRunning, grace_until
 from services.gateway.namespaces import NamespaceLabels
-from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
+from services.gateway.verdict_lookup import Source, VerdictLookup
 from services.gateway.workloads import Workload
 from shared import images
 from shared.contracts import ErrorClass, Mode, Outcome
@@ -22,7 +23,7 @@ from shared.errors import BadImage
 from shared.evidence import Evidence
 from shared.images import ImageReference
 from shared.pods import PodImage
-from shared.policies import Tenants
+from shared.policies import Rule, Tenants
 from shared.whitelist import covers_image
 
 
@@ -33,6 +34,16 @@ class Patience(msgspec.Struct, frozen=True):
     """For the labels of a namespace that nobody has seen yet."""
     waiting: Deadline
     """For verdicts."""
+
+
+class _Prepared(msgspec.Struct, frozen=True):
+    """One image before its evidence: a question, or what needs none."""
+
+    image: PodImage
+    reference: str
+    rule: Rule
+    whitelist_item: str | None
+    known: Question | Finding
 
 
 class Judge:
@@ -59,15 +70,15 @@ class Judge:
         """The images in the workload's order, and where the evidence came from."""
         labels = await self._labels(workload.namespace, patience.reading)
         prepared = [self._prepare(image, labels, items) for image in workload.images]
-        questions = [known for _, known in prepared if isinstance(known, Question)]
+        questions = [each.known for each in prepared if isinstance(each.known, Question)]
         findings, source = await self._lookup.find(questions, workload.namespace, patience.waiting, trace)
         found = iter(findings)
         now = datetime.now(UTC)
         judged = [
             self._complete(
-                base, next(found) if isinstance(known, Question) else known, workload.namespace, now
+                each, next(found) if isinstance(each.known, Question) else each.known, workload.namespace, now
             )
-            for base, known in prepared
+            for each in prepared
         ]
         return judged, source
 
@@ -79,25 +90,32 @@ class Judge:
 
     def _prepare(
         self, image: PodImage, labels: Mapping[str, str] | None, items: list[WhiteListItem]
-    ) -> "tuple[Judged, Question | Finding]":
+    ) -> "_Prepared":
         """The image's rule and whitelist item, and either a question to ask or what is known already."""
         reference, problem = _parsed(image.image)
         text = str(reference) if reference else ""
         rule = self._policies.rules.rule_for(labels, text, image.image, self._tenants)
         item = next((each.metadata.name for each in items if covers_image(each, text, image.image)), None)
-        base = Judged(image=image, reference=text, rule=rule, evidence=NOT_ASKED, whitelist_item=item)
+        known: Question | Finding
         if rule.mode is Mode.OFF:
-            return base, Finding(NOT_ASKED, "")
-        if reference is None:
+            known = Finding(NOT_ASKED, "")
+        elif reference is None:
             evidence = Evidence(outcome=Outcome.ERROR, error=ErrorClass.BAD_REFERENCE, error_message=problem)
-            return base, Finding(evidence, "")
-        return base, Question(reference, rule, can_be_refused(rule, item))
+            known = Finding(evidence, "")
+        else:
+            known = Question(reference, rule, can_be_refused(rule, item))
+        return _Prepared(image, text, rule, item, known)
 
-    def _complete(self, base: Judged, finding: Finding, namespace: str, now: datetime) -> Judged:
+    def _complete(self, each: "_Prepared", finding: Finding, namespace: str, now: datetime) -> Judged:
         evidence = finding.evidence
-        grace = grace_until(evidence.verdict, base.rule, namespace, self._is_running, now)
-        return msgspec.structs.replace(
-            base, evidence=evidence, bundle_id=finding.bundle_id, grace_until=grace
+        return Judged(
+            image=each.image,
+            reference=each.reference,
+            rule=each.rule,
+            evidence=evidence,
+            whitelist_item=each.whitelist_item,
+            grace_until=grace_until(evidence.verdict, each.rule, namespace, self._is_running, now),
+            bundle_id=finding.bundle_id,
         )
 
 

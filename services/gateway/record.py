@@ -51,25 +51,34 @@ def decided(
         fake_release=release.is_fake,
         user=request.user_info.username[:MAX_TEXT],
         owner=_claim(workload.owner) if workload.owner else None,
-        images=(),
+        images=_images(judged, decision, MAX_IMAGES, MAX_REASONS),
     )
-    return _filled(event, decision, judged)
+    payload = _ENCODER.encode(event)
+    return (event, payload) if len(payload) <= MAX_MESSAGE_BYTES else _shortened(event, decision, judged)
 
 
-def _filled(
+def _shortened(
     event: AdmissionDecided, decision: Decision, judged: list[Judged]
 ) -> tuple[AdmissionDecided, bytes]:
     """The event with as many images and findings as fit, in the Pod's order."""
-    worst_first = sorted(range(len(judged)), key=lambda number: decision.steps[number], reverse=True)
     count, reasons = min(len(judged), MAX_IMAGES), MAX_REASONS
     while True:
-        kept = sorted(worst_first[:count])
-        images = tuple(_image(judged[number], reasons) for number in kept)
-        filled = msgspec.structs.replace(event, images=images)
-        payload = _ENCODER.encode(filled)
-        if len(payload) <= MAX_MESSAGE_BYTES or (count <= 1 and not reasons):
-            return filled, payload
         count, reasons = (count, reasons // 2) if reasons else (count // 2, 0)
+        images = _images(judged, decision, count, reasons)
+        shorter = msgspec.structs.replace(event, images=images)
+        payload = _ENCODER.encode(shorter)
+        if len(payload) <= MAX_MESSAGE_BYTES or (count <= 1 and not reasons):
+            return shorter, payload
+
+
+def _images(
+    judged: list[Judged], decision: Decision, count: int, max_reasons: int
+) -> tuple[ImageDecision, ...]:
+    """Those that mattered most, in the Pod's order."""
+    if count < len(judged):
+        worst_first = sorted(range(len(judged)), key=lambda number: decision.steps[number], reverse=True)
+        judged = [judged[number] for number in sorted(worst_first[:count])]
+    return tuple([_image(each, max_reasons) for each in judged])
 
 
 def _claim(owner: OwnerClaim) -> OwnerClaim:

@@ -12,8 +12,9 @@ import time
 from collections import Counter
 
 from services.gateway.deadlines import Deadline
+from services.gateway.findings import Finding, Question
 from services.gateway.scan_rates import Rate, ScanRates
-from services.gateway.verdict_lookup import Finding, Question, VerdictLookup
+from services.gateway.verdict_lookup import VerdictLookup
 from shared import contracts, images
 from shared.contracts import ErrorClass, Mode, VerdictAnswer, VerdictRequest
 from shared.errors import BadImage, MoorgateError, Permanent

@@ -15,6 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from services.gateway.deadlines import Deadline
+from services.gateway.findings import Finding, HeldFindings, Question
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.scan_rates import ScanRates
 from shared import logs
@@ -22,7 +23,6 @@ from shared.broker import Broker
 from shared.contracts import ErrorClass, Outcome, ScanRequest
 from shared.errors import Unavailable
 from shared.evidence import Ask, Evidence, Known, weigh
-from shared.images import ImageReference
 from shared.policies import Rule
 from shared.subjects import Lane, scan_subject, verdict_key
 from shared.verdict_store import VerdictMirror
@@ -38,24 +38,6 @@ class Source(StrEnum):
     MEMORY = "memory"
     WAIT = "wait"
     FALLBACK = "fallback"
-
-
-class Question(msgspec.Struct, frozen=True):
-    """One image that wants a verdict."""
-
-    reference: ImageReference
-    rule: Rule
-    is_worth_waiting: bool
-    """The answer can depend on the verdict."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """The answer to a question, with the bundle it was resolved to (empty: none could be)."""
-
-    evidence: Evidence
-    bundle_id: str
-    is_put_back: bool = False
-    """Its namespace has asked for too many never-seen images: nobody was asked."""
 
 
 class _Search(msgspec.Struct, kw_only=True):
@@ -85,16 +67,20 @@ class VerdictLookup:
         self._metrics = metrics
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._again: set[asyncio.Task[None]] = set()
+        self._held = HeldFindings(mirror)
         self._log = logs.logger("verdict_lookup")
 
     async def find(
         self, questions: list[Question], namespace: str, deadline: Deadline, trace: str
     ) -> tuple[list[Finding], Source]:
         """A finding for each question, in order, at the latest at the deadline."""
+        now = datetime.now(UTC)
+        if (held := self._held.all_of(questions, now)) is not None:  # nearly always
+            return held, Source.MEMORY
         searches = [self._resolve(question, namespace) for question in questions]
-        changed, now = asyncio.Event(), datetime.now(UTC)
+        changed = asyncio.Event()
         findings = [self._look(search, changed.set, trace, now) for search in searches]
-        if not self._is_worth_waiting(searches, findings, deadline):  # nearly always: everything is known
+        if not self._is_worth_waiting(searches, findings, deadline):
             return findings, _source(findings, has_waited=False)
         keys = [search.key for search in searches if isinstance(search, _Search)]
         with self._mirror.watching(keys, changed):
@@ -139,12 +125,15 @@ class VerdictLookup:
         """What is known now; asks where that is called for, once a search."""
         if isinstance(search, Finding):
             return search
-        evidence = self._weigh(search, now, nobody_to_ask=not self._can_ask(search))
+        known = self._known(search, nobody_to_ask=not self._can_ask(search))
+        evidence = weigh(known, now)
         if evidence.ask is not Ask.NO and search.asking is None and self._may_ask(search, evidence):
             search.asked_over = evidence.revision
             search.asking = self._ask(search, evidence.revision, trace)
             search.asking.add_done_callback(lambda _: wake())
-        return Finding(evidence, search.bundle_id, search.is_put_back)
+        finding = Finding(evidence, search.bundle_id, search.is_put_back)
+        self._held.keep(search.key, search.question, known, finding)
+        return finding
 
     def _may_ask(self, search: _Search, evidence: Evidence) -> bool:
         """Never-seen references take a token of their namespace, once a search."""
@@ -161,11 +150,12 @@ class VerdictLookup:
         if isinstance(search, Finding) or search.asking is None or search.asking.done():
             return finding
         if finding.evidence.outcome is Outcome.PENDING and search.question.is_worth_waiting:
-            return Finding(self._weigh(search, datetime.now(UTC), nobody_to_ask=True), search.bundle_id)
+            known = self._known(search, nobody_to_ask=True)
+            return Finding(weigh(known, datetime.now(UTC)), search.bundle_id)
         return finding
 
-    def _weigh(self, search: _Search, now: datetime, *, nobody_to_ask: bool) -> Evidence:
-        known = Known(
+    def _known(self, search: _Search, *, nobody_to_ask: bool) -> Known:
+        return Known(
             reference=search.question.reference,
             stored=self._mirror.verdict(search.key),
             state=self._mirror.state(search.key),
@@ -174,7 +164,6 @@ class VerdictLookup:
             nobody_to_ask=nobody_to_ask,
             is_anchore_away=search.is_anchore_away,
         )
-        return weigh(known, now)
 
     def _can_ask(self, search: _Search) -> bool:
         has_failed = (

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import hmac
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import StreamReader, web
@@ -18,8 +19,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from services.gateway.admission import AdmissionRequest, BadReview, decode_review, encode_answer
 from services.gateway.deadlines import deadline
+from services.gateway.farewell import see_off
 from services.gateway.gate import Answer, Gate
 from services.gateway.metrics import GatewayMetrics, Refusal
+from services.gateway.reply import Reply, is_usable
 from services.gateway.verdict_lookup import Source
 from shared import logs
 from shared.broker import new_trace
@@ -59,22 +62,42 @@ class Webhook:
         self._secret = secret
         self._log = logs.logger("webhook")
         self._is_leaving = False
+        self._server: web.Server | None = None
+        self._at_work: set[RequestHandler] = set()
+        """The connections whose request is being answered."""
         self._answered = functools.cache(metrics.requests.labels)
         """The counter of an operation, resource and action: enumerated, so few."""
         self._durations = {source: metrics.duration.labels(source.value) for source in Source}
 
-    def see_off(self) -> None:
-        """From now on each answer ends its connection: the next request goes where the Service sends it."""
+    async def leave(self, seconds: float) -> None:
+        """From now on each answer ends its connection; those that no request comes on are closed meanwhile."""
         self._is_leaving = True
+        await see_off(self._idle, seconds)
+
+    def _idle(self) -> Iterator[asyncio.Transport]:
+        for connection in self._server.connections if self._server else ():
+            transport = connection.transport  # uvloop's are no asyncio.Transport by descent
+            if connection not in self._at_work and transport is not None and not transport.is_closing():
+                yield transport
 
     def server(self, **options: Any) -> web.Server:
         """An aiohttp server without its routing, which would cost an admission as much as its rules do.
 
         `options`: of its connections.
         """
-        return web.Server(self.answer, request_factory=_request, access_log=None, **options)
+        self._server = web.Server(self.answer, request_factory=base_request, access_log=None, **options)
+        return self._server
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One answer for one request."""
+        connection = request.protocol
+        self._at_work.add(connection)
+        try:
+            return await self._answer(request)
+        finally:
+            self._at_work.discard(connection)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The one path there is. Who asks for another is no API server of ours: connections are kept for those."""
         parent, _, last = request.path.rpartition("/")
         is_ours = parent == PATH and bool(last) if self._secret else request.path == PATH
@@ -85,7 +108,7 @@ class Webhook:
             return _hung_up(web.Response(status=405, text="405: Method Not Allowed", headers=allowed))
         return await self.imagecheck(request, last)
 
-    async def imagecheck(self, request: web.BaseRequest, secret: str) -> web.Response:
+    async def imagecheck(self, request: web.BaseRequest, secret: str) -> Reply | web.Response:
         """One AdmissionReview in, one out. `secret`: the last part of the path, as it was asked for."""
         started = asyncio.get_running_loop().time()
         if self._secret and not _is_same(secret, self._secret):
@@ -109,7 +132,12 @@ class Webhook:
             raise
         self._count(review, answer)
         self._durations[answer.source].observe(asyncio.get_running_loop().time() - started)
-        response = web.Response(body=encode_answer(answer.response, version), headers=_JSON)
+        return self._reply(request, encode_answer(answer.response, version))
+
+    def _reply(self, request: web.BaseRequest, body: bytes) -> Reply | web.Response:
+        if is_usable(request) and not self._is_leaving:
+            return Reply(body)
+        response = web.Response(body=body, headers=_JSON)
         if self._is_leaving:
             response.force_close()
         return response
@@ -133,7 +161,7 @@ class Webhook:
             self._metrics.refusals.labels(reason.value).inc()
 
 
-def _request(
+def base_request(
     message: RawRequestMessage,
     payload: StreamReader,
     protocol: RequestHandler,
@@ -152,7 +180,10 @@ def _hung_up(response: web.Response) -> web.Response:
 
 def _wrong_type(request: web.BaseRequest) -> str | None:
     """Why the body is not even read; the API server sends JSON, and sends it as it is."""
-    if request.content_type != "application/json":
+    written = request.headers.get(
+        "Content-Type"
+    )  # nearly always just this; what else there may be is looked at closely
+    if written != "application/json" and request.content_type != "application/json":
         return f"send application/json, not {request.content_type}"
     if "Content-Encoding" in request.headers:
         return "send the body as it is, without Content-Encoding"
@@ -166,6 +197,8 @@ class _SlowBodyError(Exception):
 async def _body(request: web.BaseRequest) -> bytes:
     """The whole body. Raises `_SlowBodyError`, `BadReview`, aiohttp's `HTTPRequestEntityTooLarge`."""
     try:
+        if request.content.is_eof():  # it came with the headers: nothing to wait for
+            return await request.read()
         async with asyncio.timeout(BODY_TIMEOUT):
             return await request.read()
     except TimeoutError as error:

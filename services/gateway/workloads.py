@@ -114,7 +114,10 @@ def extract(request: AdmissionRequest) -> Workload | None:
 
 
 def _workload(request: AdmissionRequest, new: _Any, old: _Any | None) -> Workload:
-    known = {each.image for each in pod_images(_pod_spec(old))} if old is not None else set()
+    images = pod_images(_pod_spec(new))
+    if old is not None:
+        known = {each.image for each in pod_images(_pod_spec(old))}
+        images = [each for each in images if each.image not in known]
     metadata = new.metadata
     return Workload(
         kind=request.kind.kind,
@@ -123,7 +126,7 @@ def _workload(request: AdmissionRequest, new: _Any, old: _Any | None) -> Workloa
         uid=metadata.uid,
         labels=_labels(new),
         owner=controller(metadata.owner_references),
-        images=tuple(each for each in pod_images(_pod_spec(new)) if each.image not in known),
+        images=tuple(images),
         is_being_deleted=old is not None and old.metadata.deletion_timestamp is not None,
     )
 

@@ -3,7 +3,6 @@
 import os
 import socket
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 
@@ -76,15 +75,7 @@ def _notifications(environment: Environment) -> NotificationSettings | None:
             f"{NOTIFICATIONS}_SECRET_FILE (or {NOTIFICATIONS}_SECRET) is not set: it is required, "
             "for whoever may post notifications causes scans"
         )
-    files = (_required(environment, f"{NOTIFICATIONS}_{kind}_FILE") for kind in ("CERT", "KEY"))
+    files = (environment.required_file(f"{NOTIFICATIONS}_{kind}_FILE") for kind in ("CERT", "KEY"))
     return NotificationSettings(
         listen=environment.listen(listen, ""), files=CertificateFiles(*files), secret=secret
     )
-
-
-def _required(environment: Environment, name: str) -> Path:
-    environment.text(name)
-    path = environment.file(name)
-    if path is None:
-        raise BadSetting(f"{name} is not set: it is required")
-    return path

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,29 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     on_unmapped: OnUnmapped
 
 
+class Judged(NamedTuple):
+    """What an evaluation comes to."""
+
+    result: Result
+    reasons: list[Reason]
+    """What stops first."""
+    is_unmapped: bool
+
+
+def judge(found: Evaluation, on_unmapped: OnUnmapped) -> Judged:
+    """What counts of an evaluation.
+
+    Raises `ScanFailed` for a pass that does not tell whether a mapping matched: nobody knows what it is worth.
+    """
+    if found.result is Result.PASS and found.is_mapped is None:
+        text = "the check passes without the detail that was asked for"
+        raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
+    if found.result is Result.PASS and not found.is_mapped:
+        result = Result(on_unmapped.value)
+        return Judged(result, [_unmapped(result)], is_unmapped=True)
+    return Judged(found.result, sorted(found.reasons, key=_severity), is_unmapped=False)
+
+
 def verdict(
     request: ScanRequest,
     image: Image,
@@ -53,16 +77,9 @@ def verdict(
     rules: Rules,
     now: datetime,
 ) -> Verdict:
-    """The verdict; `now` is when the reference was resolved.
-
-    Raises `ScanFailed` for a pass that does not tell whether a mapping matched: nobody knows what it is worth.
-    """
-    if found.result is Result.PASS and found.is_mapped is None:
-        text = "the check passes without the detail that was asked for"
-        raise ScanFailed(ErrorClass.ANCHORE_NOT_UNDERSTOOD, text)
-    is_unmapped = found.result is Result.PASS and not found.is_mapped
-    result = Result(rules.on_unmapped.value) if is_unmapped else found.result
-    reasons = [_unmapped(result)] if is_unmapped else sorted(found.reasons, key=_severity)
+    """The verdict; `now` is when the reference was resolved. Raises `ScanFailed` as `judge` does."""
+    judged = judge(found, rules.on_unmapped)
+    result, reasons = judged.result, judged.reasons
     lifetimes = rules.lifetimes
     fresh = lifetimes.passed if result is Result.PASS else lifetimes.failed
     fresh = min(fresh, lifetimes.tag) if is_mutable else fresh
@@ -81,7 +98,7 @@ def verdict(
         unchanged_since=_unchanged_since(result, previous, now),
         reasons=tuple(_cut(reason) for reason in reasons[:MAX_REASONS]),
         reasons_total=len(reasons),
-        unmapped=is_unmapped,
+        unmapped=judged.is_unmapped,
     )
 
 

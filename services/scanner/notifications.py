@@ -23,10 +23,10 @@ from services.scanner.hints import Hints
 from services.scanner.metrics import NotificationMetrics
 from services.scanner.notices import OTHER, BadNotice
 from shared import logs
-from shared.certificates import CertificateFiles, Certificates, Door, require_usable
+from shared.certificates import CertificateFiles
 from shared.lifecycle import background
-from shared.probes import bound_address
 from shared.settings import Listen, Secret
+from shared.tls_port import TlsPort, serve_tls
 
 SETTINGS = "MOORGATE_NOTIFICATIONS"
 """What the names of all settings of the port begin with."""
@@ -60,28 +60,18 @@ async def serve_notifications(
     settings: NotificationSettings, hints: Hints, metrics: NotificationMetrics
 ) -> AsyncIterator[Listen]:
     """Take notifications while the context is open; gives the address really bound. Raises `BadSetting`, `OSError`."""
-    await require_usable(settings.files, None, settings=SETTINGS)
-    certificates = Certificates(settings.files, None, metrics)
-    await certificates.take()
-    application = Receiver(settings.secret, hints, metrics).application()
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=LEAVE_TIMEOUT,
-        keepalive_timeout=IDLE_TIMEOUT,
-        lingering_time=LEAVE_TIMEOUT,
+    port = TlsPort(
+        settings=SETTINGS,
+        listen=settings.listen,
+        files=settings.files,
+        idle_timeout=IDLE_TIMEOUT,
+        leave_timeout=LEAVE_TIMEOUT,
     )
-    await runner.setup()
-    try:
-        door: Door = certificates.door
-        await web.TCPSite(runner, settings.listen.host, settings.listen.port, ssl_context=door).start()
-        address = bound_address(runner)
+    application = Receiver(settings.secret, hints, metrics).application()
+    async with serve_tls(port, application, metrics) as address:
         logs.logger("notifications").info("notifications_listen", host=address.host, port=address.port)
-        async with background(certificates.run(_nothing), hints.run()):
+        async with background(hints.run()):
             yield address
-    finally:
-        await runner.cleanup()
 
 
 class Receiver:
@@ -168,7 +158,3 @@ def _password(request: web.Request) -> str:
         return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return ""
-
-
-def _nothing() -> None:
-    """The certificate was taken before the port was opened."""

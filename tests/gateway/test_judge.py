@@ -10,10 +10,11 @@ import pytest
 
 from services.gateway.deadlines import Deadline
 from services.gateway.decision import Judged
+from services.gateway.findings import Finding, Question
 from services.gateway.image_policies import ImagePolicies, ImagePolicy
 from services.gateway.judge import Judge, Patience
 from services.gateway.namespaces import Namespaces
-from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
+from services.gateway.verdict_lookup import Source, VerdictLookup
 from services.gateway.workloads import Workload
 from shared.contracts import ContainerKind, ErrorClass, Mode, Outcome, Result
 from shared.crds import WhiteListItem

@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 
 from deploy.dev.nats import NatsServer
 from services.gateway.deadlines import Deadline
+from services.gateway.findings import Finding, Question
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.scan_rates import Rate, ScanRates
-from services.gateway.verdict_lookup import Finding, Question, Source, VerdictLookup
+from services.gateway.verdict_lookup import Source, VerdictLookup
 from shared import contracts, images, streams, subjects
 from shared.broker import Broker
 from shared.contracts import ErrorClass, Outcome, Result, ScanRequest, Verdict

@@ -18,8 +18,6 @@ from shared.contracts import ScanRequest
 from shared.lifecycle import background
 from shared.subjects import Lane
 
-LANE = {"lane": "admission"}
-
 
 async def test_the_queue_is_told_by_its_keeper(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
@@ -29,9 +27,9 @@ async def test_the_queue_is_told_by_its_keeper(
     metrics = ScannerMetrics(registry)
     bundles: Any = SimpleNamespace(is_keeper=True)
 
-    async def shown(expected: float | None) -> None:
+    async def shown(expected: float | None, lane: Lane = Lane.ADMISSION) -> None:
         async with asyncio.timeout(10):
-            while registry.get_sample_value("moorgate_scan_queue_pending", LANE) != expected:
+            while registry.get_sample_value("moorgate_scan_queue_pending", {"lane": lane}) != expected:
                 await asyncio.sleep(0.02)
 
     async with open_broker(BrokerSettings(url=nats_server.url), "moorgate/test", metrics) as broker:
@@ -48,10 +46,10 @@ async def test_the_queue_is_told_by_its_keeper(
             assert await broker.publish_unless_waiting(subject, request)
         async with background(queues.watch("one", bundles), queues.watch("two", bundles)):
             await shown(3)
-            age = registry.get_sample_value("moorgate_scan_queue_oldest_seconds", LANE)
+            age = registry.get_sample_value("moorgate_scan_queue_oldest_seconds", {"lane": "admission"})
             assert age is not None
             assert 0 <= age <= (datetime.now(UTC) - before).total_seconds() + 1
-            assert registry.get_sample_value("moorgate_scan_queue_pending", {"lane": "rescan"}) == 0
+            await shown(0, Lane.RESCAN)
             await streams.remove_lane(broker, Lane.ADMISSION, "one")
             await streams.make_lane(broker, Lane.ADMISSION, "one")
             await shown(1)

@@ -21,8 +21,12 @@ IN_FLIGHT = 256
 IN_FLIGHT_BYTES = 4 * 1024 * 1024
 """Bytes under way at once: what stands in the connection's buffers too."""
 
-ACK_TIMEOUT = 5.0
-"""Seconds after which a message is sent again."""
+ACK_TIMEOUT = 2.0
+"""Seconds after which a message is sent again: what NATS took in while it lost a leader it never answers for, and
+until then the decision is not in the stream. Sending again costs little, for the id makes it one."""
+
+SAID_EVERY = 5.0
+"""Seconds from one line in the log to the next."""
 
 RETRY = 0.5
 """Seconds before the next attempt, where NATS is away or has refused."""
@@ -190,6 +194,6 @@ class Publisher:
     def _tell(self, why: str) -> None:
         """Not for each decision, and not for each attempt."""
         now = asyncio.get_running_loop().time()
-        if now - self._said >= ACK_TIMEOUT:
+        if now - self._said >= SAID_EVERY:
             self._said = now
             self._log.warning("decision_not_acknowledged", error=why, under_way=len(self._under_way))
