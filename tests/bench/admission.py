@@ -1,4 +1,4 @@
-"""Known-verdict admission over TLS: the gateway beside its own server's limit and beside Go's.
+"""Known-verdict admission over TLS: the gateway beside its own server's limit, beside Go's, and beside another copy of itself.
 
 One Pod with three known images, 100,000 verdicts in the mirror, 16 connections. A run of the gateway ends when
 every decision is in its stream: what the load left in the outbox counts as time and as CPU.
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import aiohttp
 
-from shared import settings
 from tests.bench import processes, webhook_load, webhooks
 from tests.bench.figures import Figure, at_least, at_most, figure, ratios
 from tests.bench.session import Rounds, Sample, Session, interleaved
@@ -25,8 +24,6 @@ from tests.support.scanners import metrics
 VERDICTS = 100_000
 DRAIN = 120.0
 """Seconds in which the outbox must be empty after a run."""
-
-OUTBOX, ACK = "MOORGATE_OUTBOX_DIR", "MOORGATE_DECISION_DURABILITY"
 
 
 async def run(session: Session) -> Sequence[Figure]:
@@ -43,27 +40,38 @@ async def sides(session: Session, verdicts: int) -> AsyncIterator[tuple[Stage, d
     """Every webhook to compare, running."""
     async with stage(session, "admission", verdicts) as stand, AsyncExitStack() as stack:
         pair = webhooks.certificate(stand.folder)
-        found: dict[str, WebhookProcess] = {}
-        for name, more in gateways(stand.folder).items():
-            found[name] = webhooks.gateway(stand.folder, name, stand.nats.url, pair, more)
-            await stack.enter_async_context(found[name])
+        found = {
+            name: webhooks.gateway(stand.folder, name, stand.nats.url, pair, more)
+            for name, more in _gateways(stand.folder).items()
+        }
+        if session.against:
+            more = _outbox(stand.folder / "outbox-other")
+            root = session.against.resolve()
+            found["other"] = webhooks.gateway(stand.folder, "other", stand.nats.url, pair, more, root=root)
+        for each in found.values():
+            await stack.enter_async_context(each)
         answer = await _answer(found["gateway"], pair.ca, stand.folder)
-        for limit in (webhooks.limit(stand.folder, pair, answer), webhooks.echo(stand.folder, pair)):
+        for limit in (
+            webhooks.limit(stand.folder, pair, answer),
+            webhooks.limit(stand.folder, pair, answer, "application"),
+            webhooks.echo(stand.folder, pair),
+        ):
             found[limit.name] = await stack.enter_async_context(limit)
         yield stand, found
 
 
-def gateways(folder: Path) -> dict[str, Mapping[str, str]]:
-    """By outbox, and where the gateway can, waiting for the acknowledgement."""
-    found: dict[str, Mapping[str, str]] = {"gateway": {}}
-    if OUTBOX not in settings.NOT_YET:
-        found["gateway"] = {OUTBOX: str(folder / "outbox")}
-    if ACK not in settings.NOT_YET:
-        found["gateway-ack"] = {OUTBOX: str(folder / "outbox-ack"), ACK: "ack"}
-    for more in found.values():
-        if OUTBOX in more:
-            Path(more[OUTBOX]).mkdir(parents=True, exist_ok=True)
-    return found
+def _gateways(folder: Path) -> dict[str, Mapping[str, str]]:
+    """By what their answers wait for: the outbox, NATS' acknowledgement, nothing."""
+    return {
+        "gateway": _outbox(folder / "outbox"),
+        "gateway-ack": {**_outbox(folder / "outbox-ack"), "MOORGATE_DECISION_DURABILITY": "ack"},
+        "gateway-memory": {},
+    }
+
+
+def _outbox(folder: Path) -> dict[str, str]:
+    folder.mkdir()
+    return {"MOORGATE_OUTBOX_DIR": str(folder)}
 
 
 async def measure(session: Session, stand: Stage, side: WebhookProcess) -> Sample:
@@ -74,7 +82,7 @@ async def measure(session: Session, stand: Stage, side: WebhookProcess) -> Sampl
     answered = time.monotonic()
     sample: dict[str, float] = {}
     if side.metrics_port:
-        await _drained(side)
+        await drained(side)
         sample["drain"] = time.monotonic() - answered
         sample["nats_cpu"] = (processes.cpu_seconds(stand.nats.process.pid) - nats) / load.requests * 1000
         recorded = await stand.events() - before
@@ -85,7 +93,7 @@ async def measure(session: Session, stand: Stage, side: WebhookProcess) -> Sampl
     return {"rate": rate, "p50": load.p50, "p99": load.p99, "cpu": spent / load.requests * 1000, **sample}
 
 
-async def _drained(side: WebhookProcess) -> None:
+async def drained(side: WebhookProcess) -> None:
     """Wait until the outbox is empty."""
     async with asyncio.timeout(DRAIN):
         while (await metrics(side.metrics_port, "moorgate_outbox_entries")).get("", 0):
@@ -111,20 +119,40 @@ async def _answer(side: WebhookProcess, ca: Path, folder: Path) -> Path:
 
 def _figures(rounds: Rounds) -> list[Figure]:
     rate, cpu, p99 = (partial(rounds.of, name=name) for name in ("rate", "cpu", "p99"))
+    limit = rate("limit")
+    to_limit = ratios(rate("gateway"), limit)
     found = [
-        figure("admission: gateway / limit", "ratio", ratios(rate("gateway"), rate("limit")), at_least(0.60)),
+        figure("admission: gateway / limit", "ratio", to_limit, at_least(0.60)),
+        figure("admission: gateway / limit, moonshot", "ratio", to_limit, at_least(0.75)),
+        figure(
+            "admission: waiting for the acknowledgement / limit",
+            "ratio",
+            ratios(rate("gateway-ack"), limit),
+            at_least(0.55),
+        ),
         figure("admission: p99 / limit's", "ratio", ratios(p99("gateway"), p99("limit")), at_most(2)),
         figure(
             "admission: gateway / Go echo", "ratio", ratios(rate("gateway"), rate("echo")), at_least(0.40)
         ),
         figure("admission: CPU per 1,000", "s", cpu("gateway"), at_most(0.30)),
         figure("admission: CPU / limit's", "ratio", ratios(cpu("gateway"), cpu("limit"))),
+        figure("admission: NATS' CPU per 1,000", "s", rounds.of("gateway", "nats_cpu")),
+        figure(
+            "admission: gateway / limit as an application",
+            "ratio",
+            ratios(rate("gateway"), rate("limit-application")),
+        ),
+        figure(
+            "admission: gateway / without an outbox",
+            "ratio",
+            ratios(rate("gateway"), rate("gateway-memory")),
+        ),
     ]
-    if "gateway-ack" in rounds.samples:
-        ack = ratios(rate("gateway-ack"), rate("limit"))
-        found.append(
-            figure("admission: waiting for the acknowledgement / limit", "ratio", ack, at_least(0.55))
-        )
+    if "other" in rounds.samples:
+        found += [
+            figure("admission: gateway / the other copy's", "ratio", ratios(rate("gateway"), rate("other"))),
+            figure("admission: CPU / the other copy's", "ratio", ratios(cpu("gateway"), cpu("other"))),
+        ]
     for side in rounds.samples:
         found += [
             figure(f"admission: {side}, throughput", "1/s", rate(side)),

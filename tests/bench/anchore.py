@@ -44,6 +44,11 @@ class AnchoreProcess(Process):
         async with aiohttp.ClientSession() as session:
             await _tell(session, f"{self.url}/simulator/latency", seconds=seconds)
 
+    async def be_limited(self) -> None:
+        """Checks by the curve `even`: a limit that no number of scanners gets beyond."""
+        async with aiohttp.ClientSession() as session:
+            await _tell(session, f"{self.url}/simulator/latency", operation="check", curve="even")
+
 
 async def _tell(session: aiohttp.ClientSession, url: str, **body: object) -> None:
     async with session.post(url, json=body) as answer:

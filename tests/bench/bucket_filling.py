@@ -74,9 +74,9 @@ async def put_verdicts(broker: Broker, written: Sequence[str], others: int) -> i
     return await put_others(broker, range(others))
 
 
-async def put_others(broker: Broker, numbers: range) -> int:
+async def put_others(broker: Broker, numbers: range, *, is_long: bool = True) -> int:
     """Verdicts of made-up images; gives the bytes of their values."""
-    plain = verdict(normal("registry.example/bulk/image-0000000:1"), is_long=True)
+    plain = verdict(normal("registry.example/bulk/image-0000000:1"), is_long=is_long)
     total = 0
     stream = broker.client.jetstream(publish_async_max_pending=_IN_FLIGHT)
     pending: list[asyncio.Future[Any]] = []

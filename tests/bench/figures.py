@@ -82,6 +82,21 @@ def read(path: Path) -> list[Figure]:
     return msgspec.json.decode(path.read_bytes(), type=list[Figure]) if path.exists() else []
 
 
+LATEST, REPORTED = "latest.json", "reported.json"
+
+
+def known(results: Path) -> dict[str, Figure]:
+    """Everything that was measured last, by name."""
+    return {each.name: each for file in (LATEST, REPORTED) for each in read(results / file)}
+
+
+def keep(results: Path, found: Sequence[Figure]) -> None:
+    """One entry a target in `latest.json`, all else in `reported.json`; what was not measured now stays."""
+    for file, is_target in ((LATEST, True), (REPORTED, False)):
+        new = [each for each in found if (each.target is not None) is is_target]
+        write(results / file, merge(read(results / file), new))
+
+
 def write(path: Path, figures: Sequence[Figure]) -> None:
     """As JSON a person can read."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,28 +1,27 @@
 """`make bench-guard`: CPU an operation against the recorded figures; more than a fifth above them is a regression.
 
-Machines differ, and one machine from hour to hour: beside each bench a piece of work that never changes is timed, and
+Machines differ, and one machine from minute to minute: beside each run a piece of work that never changes is timed, and
 what is kept and compared is CPU in units of it. Throughput is not looked at: it swings twofold where CPU does not.
 
     python -m tests.bench.guard             compare with tests/bench/recorded.json; exit 1 on a regression
-    python -m tests.bench.guard --record    write it anew, after a change that is worth its price
+    python -m tests.bench.guard --record    write it anew, of what `make bench` measured last: after a change worth its price
 """
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import admission, audits, rules, scans
+from tests.bench import about, admission, audits, figures, rules, scans
 from tests.bench.figures import Figure
+from tests.bench.pace import unit_of_work
 from tests.bench.session import Bench, Session
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -36,7 +35,9 @@ BENCHES: Mapping[str, Bench] = {
     "audits": audits.run,
 }
 
-_TURNS = 5
+
+class NotMeasuredError(RuntimeError):
+    """There is nothing to record."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,9 +67,14 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return self.rise > RISE
 
 
+_OTHERS = "limit", "echo", "NATS'"
+"""What is compared with is not ours to guard."""
+
+
 def is_guarded(figure: Figure) -> bool:
-    """CPU, and no ratio: those are compared by their benches already."""
-    return "CPU" in figure.name and figure.unit != "ratio"
+    """Our CPU, and no ratio: those are compared by their benches already."""
+    is_ours = not any(name in figure.name for name in _OTHERS)
+    return "CPU" in figure.name and figure.unit != "ratio" and is_ours
 
 
 def in_units(found: Iterable[Figure], unit: float) -> list[Kept]:
@@ -92,33 +98,26 @@ def missing(then: Sequence[Kept], now: Sequence[Kept]) -> list[str]:
     return sorted({each.name for each in then} - {each.name for each in now})
 
 
-def unit_of_work() -> float:
-    """Seconds of CPU of what never changes: JSON, dictionaries and calls, as in a service."""
-    return statistics.median(_timed(_work) for _ in range(_TURNS))
-
-
-def _work() -> None:
-    document = {"containers": [{"name": f"c{number}", "image": f"r/x/{number}:1"} for number in range(40)]}
-    for _ in range(200):
-        found = json.loads(json.dumps(document))
-        sorted((each["image"].partition(":")[0], each["name"]) for each in found["containers"])
-
-
-def _timed(work: Callable[[], None]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
+def of_results(results: Path) -> list[Kept]:
+    """What `make bench` has kept. Raises `NotMeasuredError`."""
+    known, kept = figures.known(results).values(), []
+    for name in BENCHES:
+        measured = about.read(results).benches.get(name)
+        if measured is None or not measured.pace:
+            raise NotMeasuredError(f"{name} has not been measured: run `make bench BENCH={name}`")
+        kept += in_units((each for each in known if each.name.startswith(f"{name}: ")), measured.pace)
+    return kept
 
 
 async def measure(session: Session) -> list[Kept]:
-    """Each bench between two timings of the unit."""
+    """Each bench, in the unit as it was between its runs."""
     kept: list[Kept] = []
     try:
         for name, bench in BENCHES.items():
             session.console.print(f"[bold]{name}[/bold]")
-            before = unit_of_work()
+            session.paces = [unit_of_work()]
             found = await bench(session)
-            kept += in_units(found, (before + unit_of_work()) / 2)
+            kept += in_units(found, statistics.median(session.paces))
     finally:
         await session.close()
     return kept
@@ -134,20 +133,36 @@ def table(changes: Sequence[Change]) -> Table:
     return made
 
 
+def _record(results: Path, console: Console) -> int:
+    try:
+        kept = of_results(results)
+    except NotMeasuredError as error:
+        console.print(str(error))
+        return 1
+    RECORDED.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n")
+    return 0
+
+
 def main() -> int:
     """0: no regression; 1: one, or something that was guarded is gone."""
     parser = argparse.ArgumentParser(prog="make bench-guard")
     parser.add_argument("--record", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--results", type=Path, default=Path("bench-results"))
     given = parser.parse_args()
     console = Console(soft_wrap=True)
-    with tempfile.TemporaryDirectory(prefix="moorgate-bench-") as folder:
-        session = Session(folder=Path(folder), console=console, rounds=given.rounds, seconds=given.seconds)
-        now = asyncio.run(measure(session))
     if given.record:
-        RECORDED.write_bytes(msgspec.json.format(msgspec.json.encode(now), indent=2) + b"\n")
-        return 0
+        return _record(given.results, console)
+    with tempfile.TemporaryDirectory(prefix="moorgate-bench-") as folder:
+        session = Session(
+            folder=Path(folder),
+            console=console,
+            results=Path(folder),
+            rounds=given.rounds,
+            seconds=given.seconds,
+        )
+        now = asyncio.run(measure(session))
     then = msgspec.json.decode(RECORDED.read_bytes(), type=list[Kept])
     changes, gone = compare(then, now), missing(then, now)
     console.print(table(changes))

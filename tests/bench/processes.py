@@ -2,6 +2,8 @@
 
 import os
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -18,6 +20,19 @@ def cpu_seconds(pid: int) -> float:
 def resident(pid: int) -> int:
     """Bytes of memory it holds now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def pin(pid: int, cores: Iterable[int]) -> None:
+    """From now on all its threads, and those they begin, run on these cores only."""
+    wanted = set(cores)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # a thread that has just ended
+            os.sched_setaffinity(int(task.name), wanted)
+
+
+def cores() -> list[int]:
+    """What this process may use."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def load() -> float:

@@ -13,8 +13,12 @@ from deploy.dev.kubeapi import KubeApi
 from deploy.dev.services import ROOT
 from tests.bench import processes
 from tests.bench.figures import Figure
+from tests.bench.pace import unit_of_work
 
 CRDS = ROOT / "deploy" / "helm" / "moorgate" / "files" / "crds"
+
+CONTROLLERS = ("garbage-collector-controller", "namespace-controller")
+"""Nobody makes, moves or removes Pods but the benches."""
 
 Measure = Callable[[], Awaitable["Sample"]]
 Sample = Mapping[str, float]
@@ -27,11 +31,19 @@ class Session:
 
     folder: Path
     console: Console
+    results: Path
+    """Where the figures are kept."""
     rounds: int = 5
     seconds: float = 5.0
     """How long one side of a pair is measured."""
     scale: float = 1.0
     """Part of the full size; below 1 only whether the benches still run is of interest."""
+    large: bool = False
+    """What is only reported and takes minutes, too."""
+    against: Path | None = None
+    """Another working copy, whose gateway is measured beside this one's."""
+    paces: list[float] = field(default_factory=list, init=False)
+    """Seconds that the unit of work took, after each run of the bench at hand."""
     _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
     _plane: ControlPlane | None = field(default=None, init=False)
 
@@ -39,10 +51,10 @@ class Session:
         """The control plane that all benches share, with Moorgate's CRDs and its namespace; started when it is first needed."""
         if self._plane is None:
             self.log("starting the control plane")
-            folder = self.folder / "control-plane"
-            self._plane = await self._open.enter_async_context(
-                ControlPlane(folder=folder, crds=CRDS, images=_no_images(folder))
+            plane = ControlPlane(
+                folder=self.folder / "control-plane", crds=CRDS, nodes=0, controllers=CONTROLLERS
             )
+            self._plane = await self._open.enter_async_context(plane)
             async with KubeApi(self._plane.kubeconfig()) as api:
                 await api.request("POST", "/api/v1/namespaces", {"metadata": {"name": "moorgate"}})
         return self._plane
@@ -54,6 +66,10 @@ class Session:
     def size(self, full: int, least: int = 10) -> int:
         """So many of something in this session."""
         return max(least, round(full * self.scale))
+
+    def at_least(self, rounds: int) -> int:
+        """So many rounds, where the figures count."""
+        return self.rounds if self.scale < 1 else max(rounds, self.rounds)
 
     def log(self, text: str) -> None:
         """A line for whoever waits."""
@@ -82,15 +98,8 @@ async def interleaved(session: Session, sides: Mapping[str, Measure], rounds: in
             found.samples[name].append(sample)
             told = ", ".join(f"{key} {value:.4g}" for key, value in sample.items())
             session.log(f"round {number + 1}, {name}: {told}")
+            session.paces.append(unit_of_work())
     return found
 
 
 Bench = Callable[[Session], Awaitable[Sequence[Figure]]]
-
-
-def _no_images(folder: Path) -> Path:
-    """The made-up registries of the made-up nodes are empty."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "images.json"
-    path.write_text("{}")
-    return path

@@ -45,12 +45,16 @@ def template(folder: Path) -> Path:
     return path
 
 
-async def put(url: str, body: Path, seconds: float) -> Load:
-    """Post for so long, over 16 connections. Raises `WrkMissingError`, `RuntimeError` when an answer was no 200."""
+async def put(url: str, body: Path, seconds: float, core: int | None = None) -> Load:
+    """Post for so long, over 16 connections. Raises `WrkMissingError`, `RuntimeError` when an answer was no 200.
+
+    `core`: the only one that the load may use.
+    """
     wrk = shutil.which("wrk")
     if wrk is None:
         raise WrkMissingError("wrk is not installed: apt-get install wrk")
     process = await asyncio.create_subprocess_exec(
+        *([] if core is None else ["taskset", "--cpu-list", str(core)]),
         wrk,
         "--threads=1",
         f"--connections={CONNECTIONS}",

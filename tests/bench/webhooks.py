@@ -1,7 +1,6 @@
-"""The three webhooks that are compared: the gateway, the same server with a fixed answer, and Go's that echoes the uid."""
+"""The webhooks that are compared: the gateway, its server with a fixed answer, and Go's that echoes the uid."""
 
 import asyncio
-import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +8,11 @@ from pathlib import Path
 
 import trustme
 
-from deploy.dev.binaries import Build, provide_one
 from deploy.dev.ports import free_port
 from deploy.dev.processes import Probe, Process, answers_ok
 from deploy.dev.services import ROOT
+from tests.bench import go_programs
 
-_ECHO = Path(__file__).parent / "echo"
 PATH_SECRET = "bench-path-secret"
 
 
@@ -48,9 +46,15 @@ class WebhookProcess(Process):
 
 
 def gateway(
-    folder: Path, name: str, nats_url: str, pair: Certificate, settings: Mapping[str, str] | None = None
+    folder: Path,
+    name: str,
+    nats_url: str,
+    pair: Certificate,
+    settings: Mapping[str, str] | None = None,
+    *,
+    root: Path = ROOT,
 ) -> WebhookProcess:
-    """The gateway beside no cluster, as it runs in its container."""
+    """The gateway beside no cluster, as it runs in its container. `root`: of the working copy it comes from."""
     port, metrics_port = free_port(), free_port()
     process = WebhookProcess(
         name=name,
@@ -69,18 +73,18 @@ def gateway(
             "MOORGATE_PATH_SECRET": PATH_SECRET,
             **(settings or {}),
         },
-        cwd=ROOT,
+        cwd=root,
     )
     process.url = f"https://127.0.0.1:{port}/imagecheck/{PATH_SECRET}"
     process.metrics_port = metrics_port
     return process
 
 
-def limit(folder: Path, pair: Certificate, answer: Path) -> WebhookProcess:
-    """The gateway's own server (aiohttp, uvloop, TLS) that reads the body and answers what the file says."""
-    port = free_port()
+def limit(folder: Path, pair: Certificate, answer: Path, *kind: str) -> WebhookProcess:
+    """The gateway's own server, or a web `application`, that reads the body and answers what the file says."""
+    port, name = free_port(), "-".join(("limit", *kind))
     process = WebhookProcess(
-        name="limit",
+        name=name,
         argv=[
             sys.executable,
             "-m",
@@ -89,8 +93,9 @@ def limit(folder: Path, pair: Certificate, answer: Path) -> WebhookProcess:
             pair.certificate,
             pair.key,
             answer,
+            *kind,
         ],
-        log=folder / "limit.log",
+        log=folder / f"{name}.log",
         ready=_listening(port),
         cwd=ROOT,
     )
@@ -103,18 +108,12 @@ def echo(folder: Path, pair: Certificate) -> WebhookProcess:
     port = free_port()
     process = WebhookProcess(
         name="echo",
-        argv=[provide_one(_echo_build()), f"127.0.0.1:{port}", pair.certificate, pair.key],
+        argv=[go_programs.echo(), f"127.0.0.1:{port}", pair.certificate, pair.key],
         log=folder / "echo.log",
         ready=_listening(port),
     )
     process.url = f"https://127.0.0.1:{port}/"
     return process
-
-
-def _echo_build() -> Build:
-    """Named by its source: another one never meets an old build."""
-    source = hashlib.sha256((_ECHO / "main.go").read_bytes()).hexdigest()[:12]
-    return Build("echo", f"echo-{source}", str(_ECHO), ".")
 
 
 def _listening(port: int) -> Probe:

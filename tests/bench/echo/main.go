@@ -4,10 +4,15 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
+	"sync/atomic"
 )
+
+// How often it was asked: whoever measures looks whether the API server really came by.
+var asked atomic.Int64
 
 type review struct {
 	APIVersion string `json:"apiVersion"`
@@ -27,13 +32,14 @@ type answer struct {
 }
 
 func allow(w http.ResponseWriter, r *http.Request) {
-	var asked review
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+	asked.Add(1)
+	var question review
+	if err := json.NewDecoder(r.Body).Decode(&question); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	said := answer{APIVersion: asked.APIVersion, Kind: asked.Kind}
-	said.Response.UID, said.Response.Allowed = asked.Request.UID, true
+	said := answer{APIVersion: question.APIVersion, Kind: question.Kind}
+	said.Response.UID, said.Response.Allowed = question.Request.UID, true
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(said); err != nil {
 		log.Print(err)
@@ -45,5 +51,6 @@ func main() {
 		log.Fatal("usage: echo ADDRESS CERTIFICATE KEY")
 	}
 	http.HandleFunc("/", allow)
+	http.HandleFunc("/asked", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, asked.Load()) })
 	log.Fatal(http.ListenAndServeTLS(os.Args[1], os.Args[2], os.Args[3], nil))
 }

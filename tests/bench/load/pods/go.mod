@@ -1,0 +1,3 @@
+module moorgate.bench/pods
+
+go 1.26
