@@ -8,7 +8,7 @@ UV_VERSION := 0.13.9
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 PYTHON := .venv/bin/python
 
-.PHONY: help demo dev test chaos soak fuzz mutation lint format docs supply-chain licences sbom images chart helm setup control-plane clean
+.PHONY: help demo dev test bench bench-guard bench-page chaos soak fuzz mutation lint format docs supply-chain licences sbom images chart helm setup control-plane clean
 
 help: ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,15 @@ dev: setup ## The same stack, left running; prints how to use it
 
 test: setup lint control-plane helm ## Lint, types, import contracts and all tests
 	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
+
+bench: setup control-plane wrk ## What it costs, beside the limit and the peers (BENCH="admission weight" for some, BENCH_FLAGS=--help)
+	@$(PYTHON) -m tests.bench $(BENCH) $(BENCH_FLAGS)
+
+bench-guard: setup control-plane wrk ## CPU an operation against what was recorded: fails on a rise of more than a fifth
+	@$(PYTHON) -m tests.bench.guard $(BENCH_FLAGS)
+
+bench-page: setup ## Write docs/performance.md and its pictures from what `make bench` measured last
+	@$(PYTHON) -m tests.bench.page $(BENCH_FLAGS)
 
 chaos: setup control-plane ## Faults under load, and what they cost (FAULT="nats-killed partition" for some; as root, with libfaketime)
 	@$(PYTHON) -m tests.chaos $(FAULT) $(CHAOS_FLAGS)
@@ -69,6 +78,11 @@ helm: setup
 docs: setup ## Make the references from the code: docs/reference, docs/asyncapi.yaml, docs/schemas
 	$(PYTHON) -m deploy.dev.asyncapi
 	$(PYTHON) -m deploy.dev.reference
+
+.PHONY: wrk
+wrk:
+	@command -v wrk >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install --quiet --yes wrk >/dev/null; } || \
+	  { echo "wrk makes the load over TLS and is not installed: apt-get install wrk" >&2; exit 1; }
 
 setup: .venv/.complete
 

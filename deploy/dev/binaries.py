@@ -101,7 +101,7 @@ def provide() -> Binaries:
     if found is not None:
         return found
     console = Console(stderr=True, soft_wrap=True)
-    with _lock(console):
+    with _lock("build", "the control plane", console):
         for build in BUILDS:
             if not build.target.exists():  # another process may have built it while we waited
                 _build(build, console)
@@ -109,24 +109,27 @@ def provide() -> Binaries:
 
 
 def provide_one(build: Build) -> Path:
-    """One program from the cache, built if need be; raises GoMissingError or BuildError."""
+    """One program from the cache, built if need be, whatever else is built meanwhile.
+
+    Raises GoMissingError or BuildError.
+    """
     if not build.target.exists():
         console = Console(stderr=True, soft_wrap=True)
-        with _lock(console):
+        with _lock(build.release, build.program, console):
             if not build.target.exists():
                 _build(build, console)
     return build.target
 
 
 @contextmanager
-def _lock(console: Console) -> Iterator[None]:
+def _lock(name: str, what: str, console: Console) -> Iterator[None]:
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "build.lock").open("w") as lock:
+    with (folder / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print("Another process builds the control plane; waiting for it …")
+            console.print(f"Another process builds {what}; waiting for it …")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

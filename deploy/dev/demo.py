@@ -21,9 +21,16 @@ from rich.text import Text
 
 from deploy.dev import story
 from deploy.dev.binaries import provide
+from deploy.dev.browser import BrowserMissingError
+from deploy.dev.kubectl import Kubectl
+from deploy.dev.page import pictures, reader
 from deploy.dev.processes import ProcessError
+from deploy.dev.road import Road
 from deploy.dev.stack import open_stack
 from deploy.dev.story import Narrator, StoryError
+
+PICTURE = Path("demo-page.png")
+"""What is left of the page, in the folder the demo was begun in."""
 
 INTRODUCTION = """\
 A Kubernetes API server asks Moorgate about every Pod. Moorgate answers from verdicts in memory;
@@ -83,7 +90,24 @@ async def tell(console: Console, folder: Path) -> None:
     await asyncio.to_thread(provide)
     async with open_stack(folder, terminal.step) as road:
         await story.tell(road, terminal)
+        await show_page(road, terminal)
         console.print()
+
+
+async def show_page(road: Road, terminal: Terminal) -> None:
+    """Where the page is, and a picture of it for when it is gone."""
+    terminal.chapter("The same on a web page")
+    terminal.says(
+        f"{road.services.page_url()} shows all this, live, for who may list Audits. To look around: make dev"
+    )
+    admin = Kubectl(road.plane, road.name)
+    token = (await admin.ok(*reader.command(road.name).split()[1:])).strip()
+    try:
+        await terminal.step(
+            f"A picture of it: {PICTURE}", pictures.snap(road.services.page_url(), token, PICTURE)
+        )
+    except BrowserMissingError as error:
+        terminal.says(f"No picture of it: {error}.")
 
 
 def main() -> int:
@@ -101,6 +125,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
         return 130
     shutil.rmtree(folder, ignore_errors=True)
+    console.print("The page ended with its processes; `make dev` leaves it running.")
     console.print(f"[green]Every step came out so.[/] {time.monotonic() - started:.0f} s in all.")
     return 0
 

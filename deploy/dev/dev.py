@@ -20,6 +20,7 @@ from rich.text import Text
 
 from deploy.dev.binaries import provide
 from deploy.dev.demo import Terminal
+from deploy.dev.page import reader
 from deploy.dev.processes import ProcessError
 from deploy.dev.programs import installed
 from deploy.dev.road import Road
@@ -45,6 +46,8 @@ moorgate check redis:7                                 what Anchore says of an i
 Images the simulator knows: deploy/dev/anchore/catalogue.json; under registry.example/ whatever you call
 them: bulk/… pass, bad/… fail, slow/… take 30 s, broken/… cannot be analysed.
 
+Page      {page}   (its certificate is this stack's own; sign in with what this prints:
+          {page_token})
 NATS      {nats}   (nats --server {nats} {nats_options} stream ls)
 Anchore   {anchore}/v1   user admin, password foobar (a simulator)
 Webhook   {webhook}
@@ -85,6 +88,8 @@ def _usage(road: Road, shared: Path) -> str:
     services = road.services
     return USAGE.format(
         environment=os.path.relpath(shared / "env"),
+        page=services.page_url(),
+        page_token=reader.command(road.name),
         nats=road.nats.url,
         nats_options=road.nats.command_line("operator"),
         anchore=road.anchore_url,

@@ -142,8 +142,10 @@ class Process:
         await self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: the program keeps its sockets and does nothing, as on a hung machine."""
-        self._running().send_signal(signal.SIGSTOP)
+        """SIGSTOP: the program keeps its sockets and does nothing, as on a hung machine. All its threads stand when this returns."""
+        program = self._running()
+        program.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, program.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """SIGCONT; harmless when it isn't paused."""

@@ -48,6 +48,8 @@ class Road:
     """A label selector; None: all but those the cluster needs to start."""
     settings: Mapping[str, str] = field(default_factory=dict)
     replicas: Mapping[str, int] = field(default_factory=dict)
+    has_page: bool = False
+    """Whether the audit-writers serve the page."""
     nats_servers: int = 1
     """1 or 3: then every message is kept three times."""
     step: Step = quietly
@@ -116,6 +118,7 @@ class Road:
             settings={"MOORGATE_NATS_REPLICAS": str(self.nats_servers), **self.settings},
             own_settings=self._own_settings,
             replicas=self.replicas,
+            has_page=self.has_page,
         )
 
     def _own_settings(self, process: str) -> Mapping[str, str]:  # noqa: ARG002  for roads whose processes differ

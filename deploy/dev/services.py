@@ -44,10 +44,13 @@ class Services:
     """More settings of one process, by its name: `gateway-0`, …"""
     replicas: Mapping[str, int] = field(default_factory=dict)
     """How many of `gateway`, `scanner`, `audit_writer`; one each without it."""
+    has_page: bool = False
+    """Whether the audit-writers serve the page."""
     processes: dict[str, Process] = field(default_factory=dict, init=False)
     """By name: `gateway-0`, `scanner-0`, `audit_writer-0`, …"""
     ports: dict[str, int] = field(default_factory=dict, init=False)
-    """The plain port of each, by the same name; of a gateway `gateway-0/webhook` as well."""
+    """The plain port of each, by the same name; of a gateway `gateway-0/webhook` as well, of an
+    audit-writer that serves the page `audit_writer-0/page`."""
     _secret: str = field(default_factory=lambda: secrets.token_hex(16), init=False)
     _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
 
@@ -59,6 +62,10 @@ class Services:
     def webhook_url(self, gateway: str = "gateway-0") -> str:
         """Where the API server posts to."""
         return f"https://127.0.0.1:{self.ports[f'{gateway}/webhook']}/imagecheck/{self._secret}"
+
+    def page_url(self, audit_writer: str = "audit_writer-0") -> str:
+        """Where the page is, with the gateways' certificate."""
+        return f"https://localhost:{self.ports[f'{audit_writer}/page']}"
 
     def probes_url(self, name: str) -> str:
         """Where a service serves metrics and readiness."""
@@ -100,6 +107,13 @@ class Services:
             webhook = self.ports[f"{name}/webhook"] = free_port()
             outbox = self.folder / f"{name}.outbox"
             extra |= {"MOORGATE_LISTEN": f"127.0.0.1:{webhook}", "MOORGATE_OUTBOX_DIR": str(outbox)}
+        if service == "audit_writer" and self.has_page:
+            page = self.ports[f"{name}/page"] = free_port()
+            extra |= {
+                "MOORGATE_PAGE_LISTEN": f"127.0.0.1:{page}",
+                "MOORGATE_PAGE_CERT_FILE": str(self.folder / "gateway.pem"),
+                "MOORGATE_PAGE_KEY_FILE": str(self.folder / "gateway.key"),
+            }
         process = Process(
             name=name,
             argv=[sys.executable, "-m", f"services.{service}"],

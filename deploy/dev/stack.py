@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from deploy.dev.controlplane import ControlPlane
+from deploy.dev.page.reader import make_reader
 from deploy.dev.road import Road, Step
 from deploy.dev.services import ROOT
 
@@ -21,8 +22,9 @@ async def open_stack(folder: Path, step: Step) -> AsyncIterator[Road]:
     plane = ControlPlane(folder=folder / "control-plane", crds=CRDS)
     await step("Kubernetes control plane", plane.start())
     try:
-        road = Road(plane=plane, folder=folder, step=step)
+        road = Road(plane=plane, folder=folder, step=step, has_page=True)
         await road.start()
+        await make_reader(plane.kubeconfig(), road.name)
         try:
             yield road
         finally:

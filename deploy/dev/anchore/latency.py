@@ -27,7 +27,15 @@ _AT_KNEE = 0.25
 _GROWTH = 1.89
 """(12 / 4) ** 1.89 is 8: from 0.25 s to 2 s."""
 
-CURVES: dict[str, Curve] = {"recorded": recorded}
+EVEN_SECONDS, EVEN_CALLS = 0.1, 12
+
+
+def even(calls: int) -> float:
+    """A made-up engine with a hard limit: 0.1 s each up to 12 at once, and never more than 120 a second."""
+    return EVEN_SECONDS * max(1.0, calls / EVEN_CALLS)
+
+
+CURVES: dict[str, Curve] = {"recorded": recorded, "even": even}
 
 
 class Latency:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from deploy.dev.reference.markdown import code, table
 from deploy.dev.services import ROOT
 from services.audit_writer.metrics import AuditWriterMetrics
+from services.audit_writer.page.metrics import PageMetrics
 from services.gateway.metrics import GatewayMetrics
 from services.scanner.metrics import NotificationMetrics, ScannerMetrics
 from shared.metrics import CommonMetrics
@@ -105,8 +106,9 @@ def _scanner() -> CollectorRegistry:
 
 
 def _audit_writer() -> CollectorRegistry:
+    """Also those of the web page, where it is served."""
     registry = CollectorRegistry()
-    AuditWriterMetrics(registry)
+    PageMetrics(AuditWriterMetrics(registry))
     return registry
 
 

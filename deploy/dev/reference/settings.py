@@ -23,7 +23,7 @@ from shared.broker import BrokerSettings
 from shared.errors import BadSetting
 from shared.policies import load_defaults
 from shared.setting_texts import TEXTS
-from shared.settings import _SECRETS, KNOWN, NOT_YET
+from shared.settings import _SECRETS, KNOWN
 
 INTRODUCTION = """\
 # Reference: settings
@@ -106,9 +106,7 @@ def environments(folder: Path) -> Iterator[dict[str, str]]:
         for what, value in {"LISTEN": ":0", "CERT_FILE": str(file), "KEY_FILE": str(file)}.items()
     }
     for chosen in (least, least | ports | {"NOTIFICATIONS_SECRET": "x", "OUTBOX_DIR": str(folder)}):
-        yield {
-            f"MOORGATE_{name}": value for name, value in chosen.items() if f"MOORGATE_{name}" not in NOT_YET
-        }
+        yield {f"MOORGATE_{name}": value for name, value in chosen.items()}
 
 
 def _service(module: Any) -> Callable[[Mapping[str, str], dict[str, Reading]], None]:
@@ -154,5 +152,5 @@ def _rows(
 
 
 def missing() -> set[str]:
-    """Settings that are built and that nobody was seen to ask for."""
-    return set(KNOWN - NOT_YET.keys() - read_all()[0].keys())
+    """Settings that nobody was seen to ask for."""
+    return set(KNOWN - read_all()[0].keys())
