@@ -14,7 +14,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from shared import subjects
-from tests.chaos.connections import FAILURES, connect
+from tests.chaos.connections import FAILURES, connect, hang_up
 from tests.chaos.oracle import Record
 
 SKEW = timedelta(minutes=30)
@@ -92,7 +92,7 @@ class Ledger:
         """Hang up; reading goes on with a new connection."""
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await hang_up(client)
 
     def _note(self, data: bytes, stored: datetime | None) -> None:
         decided = _DECIDED.decode(data)

@@ -9,7 +9,8 @@ import contextlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 import aiohttp
 
@@ -37,11 +38,9 @@ class Signs:
         self._fault: dict[str, float] = defaultdict(float)
         self._began = self._ended = time.monotonic()
 
-    async def watch(self) -> None:
-        """Look again and again until cancelled. Who waits for NATS holds up no other look."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_events())
-            group.create_task(self._watch_services())
+    def watches(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What looks again and again until cancelled, each for itself: who waits for NATS holds up no other look."""
+        return self._watch_events(), self._watch_services()
 
     def begin(self) -> None:
         """The calm is over."""

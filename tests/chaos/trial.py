@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from shared.lifecycle import background
 from tests.chaos.evidence import settle
 from tests.chaos.faults import Fault, Scene
 from tests.chaos.ledger import Ledger
@@ -45,7 +44,7 @@ async def run(stage: Stage, fault: Fault, size: Size) -> Row:
     async with (
         Ledger(stage.nats_cluster.options("operator"), namespace) as ledger,
         stage.api() as api,
-        _background(ledger, signs),
+        background(ledger.follow(), *signs.watches()),
     ):
         scene = Scene(stage=stage, namespace=namespace, ledger=ledger, signs=signs)
         load = Load(api, namespace, pace=size.pace)
@@ -79,22 +78,3 @@ async def _fault(scene: Scene, fault: Fault, size: Size, api: Api) -> tuple[floa
         await asyncio.sleep(fault.held if size.held is None else min(fault.held, size.held))
     scene.signs.end()
     return await recover(api, scene.namespace, scene.ledger)
-
-
-@asynccontextmanager
-async def _background(ledger: Ledger, signs: Signs) -> AsyncIterator[None]:
-    """Somebody reads the ledger and watches the signs."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(ledger.follow()), group.create_task(signs.watch())]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                await _end(task)
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    """Now and then nats-py keeps a cancellation to itself."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=1)

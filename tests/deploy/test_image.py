@@ -41,7 +41,9 @@ ADDED = 150e6
 CODE = """
 import hashlib, pathlib
 def code(root):
-    files = [path for top in ("services", "shared") for path in (pathlib.Path(root) / top).rglob("*.py")]
+    kinds = (".py", ".html", ".css", ".js", ".svg")
+    found = [path for top in ("services", "shared") for path in (pathlib.Path(root) / top).rglob("*")]
+    files = [path for path in found if path.suffix in kinds]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 """
 """Digests of the source files below a folder: builders cache, and an image of yesterday's code looks like today's."""

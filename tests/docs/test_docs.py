@@ -154,7 +154,7 @@ def settings_known() -> frozenset[str]:
     named = {name for file in beside for name in SETTING.findall(file.read_text())}
     streams = {each for each in vars(subjects).values() if isinstance(each, str)}
     secrets = {f"{name}_FILE" for name in settings._SECRETS}
-    return (settings.KNOWN - settings.NOT_YET.keys()) | secrets | named | streams
+    return settings.KNOWN | secrets | named | streams
 
 
 @each_page()

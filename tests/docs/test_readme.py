@@ -4,6 +4,8 @@
 """
 
 import os
+import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.dev import browser
 from deploy.dev.helm import CHART, helm_command
 from deploy.dev.installed.cluster import InstallationCluster
 from deploy.dev.programs import installed
@@ -59,8 +62,14 @@ def test_what_is_tagged_and_pushed_is_what_is_built_and_installed() -> None:
 @pytest.mark.timeout(900)
 async def test_the_demo_comes_out() -> None:
     require_binaries()
+    picture = ROOT / "demo-page.png"
+    picture.unlink(missing_ok=True)
     said = await Reader(ROOT).follow(readme()[DEMO], seconds=600)
     assert "Every step came out so." in said
+    assert re.search(r"https://localhost:\d+ shows all this", said), "the page's address"
+    assert picture.exists() is any(shutil.which(name) for name in browser.NAMES), (
+        "and a picture where there is a browser"
+    )
 
 
 def the_values() -> dict[str, Any]:

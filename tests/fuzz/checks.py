@@ -1,11 +1,30 @@
 """What no answer, log line, subject or key may be, whatever came in."""
 
+import functools
 import re
+import time
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 SLOW = 2.0
-"""Seconds one input may take on a busy machine; what is exponential takes minutes."""
+"""Seconds of CPU one input may take on most machines; what is exponential takes minutes."""
+
+_USUAL = 0.1
+"""Seconds of CPU that most machines take for `_work`."""
+
+
+@functools.cache
+def slow() -> float:
+    """`SLOW`, for this machine: where everything takes longer, an input may too."""
+    started = time.process_time()
+    _work()
+    return SLOW * max(1.0, (time.process_time() - started) / _USUAL)
+
+
+def _work() -> None:
+    total = 0
+    for number in range(2_000_000):
+        total += number
 
 
 def check_line(text: str, limit: int = 1500) -> None:

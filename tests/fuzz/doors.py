@@ -21,6 +21,7 @@ from services.audit_writer.notifications import webhook as notification
 from services.audit_writer.notifications.targets import Kind
 from services.cli import check_text
 from services.gateway.outbox import Outgoing
+from services.gateway.reply import Reply
 from services.gateway.scan_rates import Rate
 from services.gateway.verdict_answers import NoAnswer, VerdictAnswers
 from services.gateway.webhook import MAX_BODY, Webhook
@@ -85,7 +86,7 @@ class Door:
         self.gateway.gate._outbox = self.outbox  # type: ignore[assignment]  # only `record` is used
         self.webhook = Webhook(self.gateway.gate, self.gateway.metrics, max_wait=0.0, margin=0.0, secret=None)
 
-    def post(self, body: bytes) -> web.Response:
+    def post(self, body: bytes) -> Reply | web.Response:
         """The answer to this body."""
         protocol = _Protocol()
         payload = StreamReader(protocol, limit=2**16, loop=_loop())  # type: ignore[arg-type]

@@ -151,6 +151,18 @@ async def test_the_shell_subscriber_prints_what_degrades(road: WatchedRoad, comm
     assert '"result":"fail"' in line
 
 
+async def test_the_command_finds_the_service(road: WatchedRoad, command: Path) -> None:
+    """`nats micro ls`, as docs/integration.md says, by the operator."""
+    access = shlex.split(road.nats.command_line("operator"))
+    nats = [str(command), "--server", road.nats.url, *access, "micro"]
+    code, output = await run([*nats, "ls"], {})
+    assert code == 0, output
+    assert "moorgate-verdict" in output
+    code, output = await run([*nats, "info", "moorgate-verdict"], {})
+    assert code == 0, output
+    assert "moorgate.v1.verdict.*" in output
+
+
 MANIFEST = """\
 apiVersion: apps/v1
 kind: Deployment

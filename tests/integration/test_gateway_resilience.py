@@ -202,7 +202,9 @@ async def test_a_rolling_restart_under_load_loses_no_admission_and_no_record(pai
                 return len(service.ready) == len(GATEWAYS)
 
             await until(both_are_ready, "a rollout goes on when the new Pod is ready")
+            service.leaving = services.ports[f"{name}/webhook"]
             await services.processes[name].restart()
+            service.leaving = None
         restarted.set()
 
     async with service.running() as port, pair.door(port) as label, namespace(api, **label) as name:

@@ -62,7 +62,14 @@ PUBLISH: dict[str, tuple[str, set[str]]] = {
         f"{API}.CONSUMER.DURABLE.CREATE.MOORGATE_EVENTS.notify-x",
         {AUDIT_WRITER, OPERATOR},
     ),
-    "make any consumer of events": (f"{API}.CONSUMER.CREATE.MOORGATE_EVENTS", {OPERATOR}),
+    "read all events by a consumer of one's own": (
+        f"{API}.CONSUMER.CREATE.MOORGATE_EVENTS",
+        {AUDIT_WRITER, OPERATOR},
+    ),
+    "remove a durable of events": (
+        f"{API}.CONSUMER.DELETE.MOORGATE_EVENTS.audit-writer",
+        {OPERATOR},
+    ),
     "pull the audit-writers' events": (
         f"{API}.CONSUMER.MSG.NEXT.MOORGATE_EVENTS.audit-writer",
         {AUDIT_WRITER, OPERATOR},

@@ -24,10 +24,13 @@ ANALYSIS = 30
 KNOWN = "nginx:1.25"
 SLOW_DEPLOYMENTS, SLOW_DAEMON_SETS = 10, 3
 
+KNOWN_WITHIN = 5.0
+"""Seconds in which known images have their Pods beside slow ones; on a machine that is slow by itself, thrice what it took before."""
+
 
 @pytest.mark.cluster
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_slow_images_hold_up_nobody(tmp_path: Path) -> None:
     require_binaries()
     names = ("system:kube-controller-manager", "controllers")
@@ -40,18 +43,24 @@ async def _nobody_is_held_up(folder: Path, controllers: str) -> None:
     async with _road(folder, controllers) as road:
         kube = await road.namespace()
         await kube.create(pod("known", KNOWN))
+        alone = await _time_of_known(kube, "early")
         started = time.monotonic()
         slow = [f"deployment/slow-{number}" for number in range(SLOW_DEPLOYMENTS)]
         slow += [f"daemonset/slow-{number}" for number in range(SLOW_DAEMON_SETS)]
         await kube.create({"apiVersion": "v1", "kind": "List", "items": [_slow(name) for name in slow]})
         await until(lambda: _are_put_off(road), "the slow ones are put off")
-        known = time.monotonic()
-        await kube.create(_workload("Deployment", "quick", KNOWN), _workload("DaemonSet", "quick", KNOWN))
-        await until(lambda: _have_pods(kube, ["deployment/quick", "daemonset/quick"]), "known images", 5)
-        assert time.monotonic() - known < 5
+        assert await _time_of_known(kube, "quick") < max(KNOWN_WITHIN, 3 * alone)
         assert not await _have_pods(kube, slow), "the analysis was over before anybody could be held up"
         left = 2 * ANALYSIS + 5 - (time.monotonic() - started)
         await until(lambda: _have_pods(kube, slow), "the slow ones have their Pods", left)
+
+
+async def _time_of_known(kube: Kubectl, name: str) -> float:
+    """Seconds until workloads of a known image have their Pods."""
+    began = time.monotonic()
+    await kube.create(_workload("Deployment", name, KNOWN), _workload("DaemonSet", name, KNOWN))
+    await until(lambda: _have_pods(kube, [f"deployment/{name}", f"daemonset/{name}"]), "known images", 60)
+    return time.monotonic() - began
 
 
 @asynccontextmanager

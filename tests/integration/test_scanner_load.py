@@ -21,11 +21,25 @@ GATEWAYS = 3
 BULK = "registry.example/bulk"
 IMAGES, PODS = 50, 1000
 UNANALYSED = 5000
-ANSWERED_WITHIN = 1.0
-"""Seconds in which an image that is analysed already is answered, whatever else is in flight."""
+OVERTAKEN_BY = 100
+"""Looks at images under analysis at most while one that is analysed already waits for its verdict: there are 5,000
+to be looked at, and a share of the turns goes to them. Counted in looks and not in seconds, which are the machine's."""
+
+PUT_OFF_WITHIN = 600.0
+"""Seconds to wait for the scene, no promise: 14 to 44 on a machine that has nothing else to do, 148 beside three that burn, 211 in CI."""
 
 LOOKED_AT_FOR = 20.0
 """Seconds: the looks at what is under analysis go on all the time."""
+
+ANSWERED_WITHIN = 10.0
+"""Seconds, for whatever else might keep an answer back; 0.03 to 0.5 are usual, 3.2 were seen in CI."""
+
+ANSWERS = 40
+"""At least, however slow the machine is."""
+
+AGAIN = 3
+"""Images at most that Anchore is asked to add twice, of five thousand: a delivery may come again while the first is in
+work, and NATS not answer for a state that was written. One and two were seen, on machines that did other work."""
 
 HOUSEKEEPING = 6
 """Calls a minute at most that nobody's request causes."""
@@ -62,6 +76,7 @@ async def test_fifty_images_of_a_thousand_pods_each_are_fifty_scans(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_thousands_under_analysis_delay_no_image_that_is_analysed(
     nats_server: NatsServer, broker: Broker, tmp_path: Path
 ) -> None:
@@ -84,18 +99,22 @@ async def test_thousands_under_analysis_delay_no_image_that_is_analysed(
         tell(f"asked in {asked - began:.1f} s, during {during}, all put off after {put_off - began:.1f} s")
         looks = slow.calls("image_get")
         times: list[float] = []
-        while time.monotonic() < put_off + LOOKED_AT_FOR:
-            times += [await answer_time(each, f"{BULK}/now-{len(times)}:1") for each in (ours, other)]
+        overtaken: list[int] = []
+        while time.monotonic() < put_off + LOOKED_AT_FOR or len(times) < ANSWERS:
+            for each in (ours, other):
+                before = slow.calls("image_get")
+                times.append(await answer_time(each, f"{BULK}/now-{len(times)}:1"))
+                overtaken.append(slow.calls("image_get") - before)
             await asyncio.sleep(0.1)  # a steady trickle, as of Pods that come one by one
         looked = slow.calls("image_get") - looks
         tell(f"{len(times)} answers, longest {max(times):.2f} s, meanwhile {looked} looks")
+        tell(f"overtaken by at most {max(overtaken)} looks")
         calls = await scanner.calls()
-    assert sorted(times)[-1 - len(times) // 20] < ANSWERED_WITHIN, (
-        "but for hiccups of a machine that does other work"
-    )
-    assert max(times) < 10 * ANSWERED_WITHIN
+    assert max(overtaken) < OVERTAKEN_BY
+    assert max(times) < ANSWERED_WITHIN
     assert looked > LOOKED_AT_FOR, "nobody looked at what is under analysis"
-    assert calls["image_add"] == UNANALYSED + len(times) + len(during)
+    images = UNANALYSED + len(times) + len(during)
+    assert images <= calls["image_add"] <= images + AGAIN
 
 
 async def answer_time(scene: Scene, image: str) -> float:
@@ -109,7 +128,7 @@ async def answer_time(scene: Scene, image: str) -> float:
 
 async def all_put_off(scene: Scene) -> None:
     """Every request of the lane has been looked at once and given back."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PUT_OFF_WITHIN):
         while True:
             lies = await streams.lane_backlog(scene.broker, Lane.ADMISSION, scene.tenant)
             if (lies.waiting, lies.put_off) == (0, UNANALYSED):

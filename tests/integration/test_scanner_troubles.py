@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 
 from deploy.dev.nats import NatsServer
 from services.gateway.deadlines import Deadline
+from services.gateway.findings import Question
 from services.gateway.metrics import GatewayMetrics
 from services.gateway.scan_rates import Rate, ScanRates
-from services.gateway.verdict_lookup import Question, VerdictLookup
+from services.gateway.verdict_lookup import VerdictLookup
 from services.scanner import breaker, delays, limits
 from shared import images, streams
 from shared.broker import Broker

@@ -10,6 +10,7 @@ from pathlib import Path
 import trustme
 from prometheus_client import CollectorRegistry
 
+from deploy.dev.page.stand import EVERYWHERE, People, Stand, open_stand
 from services.gateway import config
 from services.gateway.issuer import IssuerTimes
 from services.gateway.metrics import GatewayMetrics
@@ -117,6 +118,13 @@ async def plain_port() -> AsyncIterator[Port]:
     CommonMetrics(registry)
     async with serve_probes(ANY_PORT, registry, Readiness()) as address:
         yield Port(address.port, None)
+
+
+@asynccontextmanager
+async def page_port(folder: Path, authority: trustme.CA) -> AsyncIterator[Port]:
+    """The web page, for who has `SECRET` as a token."""
+    async with open_stand(Stand(People({SECRET: {EVERYWHERE}})), folder, authority) as stand:
+        yield Port(stand.port, trusting(authority))
 
 
 @asynccontextmanager

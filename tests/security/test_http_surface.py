@@ -22,7 +22,7 @@ import trustme
 from services.gateway import tls as tls_module
 from services.gateway.webhook import MAX_BODY
 from tests.gateway.test_webhook import Gateway
-from tests.security.doors import SECRET, Port, gateway_port, notifications_port, plain_port
+from tests.security.doors import SECRET, Port, gateway_port, notifications_port, page_port, plain_port
 from tests.support.builders import pod, review
 
 PATH = f"/imagecheck/{SECRET}"
@@ -160,6 +160,28 @@ async def test_the_notifications_port_wants_its_secret(tmp_path: Path, authority
             return {400, 503} if path == f"/notifications/{SECRET}" else {401}
 
         await sweep(port, known)
+
+
+async def test_the_page_shows_nothing_to_strangers(tmp_path: Path, authority: trustme.CA) -> None:
+    async with page_port(tmp_path, authority) as port:
+
+        def known(method: str, path: str) -> set[int]:
+            if path == "/":
+                return {401} if method in {"GET", "HEAD"} else {405, 400}
+            return {404, 400}
+
+        await sweep(port, known)
+
+
+@pytest.mark.parametrize("request_bytes", AMBIGUOUS.values(), ids=AMBIGUOUS)
+async def test_the_page_bears_what_can_be_read_in_two_ways(
+    tmp_path: Path, authority: trustme.CA, request_bytes: bytes
+) -> None:
+    async with page_port(tmp_path, authority) as port:
+        answer = await port.answer(request_bytes.replace(PATH.encode(), b"/sign-in") + SECOND)
+        assert len(re.findall(rb"(?m)^HTTP/1\.", answer)) <= 1, answer
+        assert b" 500 " not in answer.splitlines()[0] if answer else True
+        assert b" 200 " in await port.answer(b"GET /sign-in HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 
 
 @pytest.mark.parametrize("request_bytes", AMBIGUOUS.values(), ids=AMBIGUOUS)
