@@ -20,7 +20,7 @@ dev: setup ## The same stack, left running; prints how to use it
 	@$(PYTHON) -m deploy.dev.dev
 
 test: setup lint control-plane helm ## Lint, types, import contracts and all tests
-	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1
+	$(PYTHON) -m pytest -n 3 --dist load --maxschedchunk 1 || $(PYTHON) -m tests.alone $$?
 
 bench: setup control-plane wrk ## What it costs, beside the limit and the peers (BENCH="admission weight" for some, BENCH_FLAGS=--help)
 	@$(PYTHON) -m tests.bench $(BENCH) $(BENCH_FLAGS)
