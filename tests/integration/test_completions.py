@@ -74,7 +74,7 @@ async def test_so_does_one_that_was_decided_before_any_bundle_was_active(
         found = await _audit(kube, name)
         return bool(found["spec"]["images"][0].get("error", "").startswith("bundle_unknown"))
 
-    await until(is_known_to_have_none, "no bundle is active", 60)
+    await until(is_known_to_have_none, "no bundle is active", 150)  # looked at every minute
     await _create(road, kube, "early", f"registry.example/bulk/{secrets.token_hex(4)}:1")
     assert not _is_complete(await _audit(kube, "early"))
     await policies.activate(record)
