@@ -1,8 +1,12 @@
 """A connection to NATS over which nothing comes any more, though nobody has closed it."""
 
 import asyncio
+from collections.abc import Callable
 
+import nats
 import pytest
+import uvloop
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry
 
@@ -81,3 +85,43 @@ async def test_a_connection_over_which_a_lot_comes_is_not_silent_however_long_th
         for _ in range(100):
             await asyncio.wait_for(came.get(), 20)
         assert not disconnections
+
+
+async def test_whoever_stops_asking_leaves_the_connection_as_it_was(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silence, "EVERY", 0.0)
+    throttle = Throttle(nats_server.port)
+    async with throttle.running() as port:
+        client = await nats.connect(f"nats://127.0.0.1:{port}")
+        async with asyncio.timeout(20), client:
+            await client.flush()
+            throttle.delay = 0.3
+            asking = asyncio.create_task(silence.cut_when_silent(client))
+            await until(lambda: _is_sent(client), "a ping is under way")
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await client.flush()  # its answer comes behind the one that nobody waits for
+            assert client.is_connected
+            await client.flush()
+
+
+async def _is_sent(client: Client) -> bool:
+    return bool(client._pongs)
+
+
+@pytest.mark.parametrize(
+    "loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_a_connection_that_has_just_gone_is_not_asked(
+    nats_server: NatsServer, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def ask() -> None:
+        async with asyncio.timeout(20), await nats.connect(nats_server.url) as client:
+            silence.cut(client)
+            await asyncio.sleep(0)  # the transport knows it, and nats-py does not yet
+            assert client.is_connected
+            assert not await silence._is_silent(client)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(ask())
