@@ -1,7 +1,7 @@
 """`make bench-guard`: CPU an operation against the recorded figures; more than a fifth above them is a regression.
 
 Machines differ, and one machine from minute to minute: beside each run a piece of work that never changes is timed, and
-what is kept and compared is CPU in units of it. Throughput is not looked at: it swings twofold where CPU does not.
+what is kept and compared is CPU in units of it. A bench that looks worse is run once more. Throughput is not looked at: it swings twofold where CPU does not.
 
     python -m tests.bench.guard             compare with tests/bench/recorded.json; exit 1 on a regression
     python -m tests.bench.guard --record    write it anew, of what `make bench` measured last: after a change worth its price
@@ -109,14 +109,29 @@ def of_results(results: Path) -> list[Kept]:
     return kept
 
 
-async def measure(session: Session) -> list[Kept]:
-    """Each bench, in the unit as it was between its runs."""
+def suspects(changes: Sequence[Change]) -> list[str]:
+    """The benches that have a regression: one of a dozen figures is often a fifth too high by accident."""
+    return [
+        name
+        for name in BENCHES
+        if any(each.is_regression and each.name.startswith(f"{name}: ") for each in changes)
+    ]
+
+
+def lower(once: Sequence[Kept], again: Sequence[Kept]) -> list[Kept]:
+    """All of `once`, each with the lower of its figures: what has really become dearer is so both times."""
+    found = {each.name: each.units for each in again}
+    return [Kept(name=each.name, units=min(each.units, found.get(each.name, each.units))) for each in once]
+
+
+async def measure(session: Session, names: Sequence[str] = ()) -> list[Kept]:
+    """Each named bench (none: all), in the unit as it was between its runs."""
     kept: list[Kept] = []
     try:
-        for name, bench in BENCHES.items():
+        for name in names or BENCHES:
             session.console.print(f"[bold]{name}[/bold]")
             session.paces = [unit_of_work()]
-            found = await bench(session)
+            found = await BENCHES[name](session)
             kept += in_units(found, statistics.median(session.paces))
     finally:
         await session.close()
@@ -155,15 +170,18 @@ def main() -> int:
     if given.record:
         return _record(given.results, console)
     with tempfile.TemporaryDirectory(prefix="moorgate-bench-") as folder:
-        session = Session(
-            folder=Path(folder),
-            console=console,
-            results=Path(folder),
-            rounds=given.rounds,
-            seconds=given.seconds,
-        )
-        now = asyncio.run(measure(session))
-    then = msgspec.json.decode(RECORDED.read_bytes(), type=list[Kept])
+
+        def session(turn: str) -> Session:
+            place = Path(folder) / turn
+            place.mkdir()
+            return Session(
+                folder=place, console=console, results=place, rounds=given.rounds, seconds=given.seconds
+            )
+
+        then = msgspec.json.decode(RECORDED.read_bytes(), type=list[Kept])
+        now = asyncio.run(measure(session("once")))
+        if again := suspects(compare(then, now)):
+            now = lower(now, asyncio.run(measure(session("again"), again)))
     changes, gone = compare(then, now), missing(then, now)
     console.print(table(changes))
     for name in gone:

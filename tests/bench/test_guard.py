@@ -1,5 +1,6 @@
 """The guard: what it compares, when it fails, and that machines of another speed change nothing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -51,7 +52,7 @@ def test_its_exit_code_says_it(
     recorded = tmp_path / "recorded.json"
     recorded.write_bytes(msgspec.json.encode([Kept(name=CPU, units=1.0)]))
 
-    async def measure(_: Session) -> list[Kept]:
+    async def measure(_: Session, __: Sequence[str] = ()) -> list[Kept]:
         return [] if units is None else [Kept(name=CPU, units=units)]
 
     monkeypatch.setattr(guard, "RECORDED", recorded)
@@ -94,3 +95,12 @@ async def test_a_bench_is_weighed_by_the_work_beside_it(
     monkeypatch.setattr(guard, "unit_of_work", lambda: 0.2)
     session = Session(folder=tmp_path, console=Console(quiet=True), results=tmp_path)
     assert _units(await guard.measure(session)) == pytest.approx({CPU: 2.0})
+
+
+def test_a_bench_that_looks_worse_is_measured_again_and_the_lower_figure_counts() -> None:
+    then = [Kept(name="rules: a", units=1.0), Kept(name="audits: b", units=1.0)]
+    once = [Kept(name="rules: a", units=1.3), Kept(name="audits: b", units=1.1)]
+    assert guard.suspects(guard.compare(then, once)) == ["rules"]
+    for second, is_worse in ((1.1, False), (1.25, True)):
+        now = guard.lower(once, [Kept(name="rules: a", units=second)])
+        assert [each.is_regression for each in guard.compare(then, now)] == [is_worse, False]
