@@ -71,8 +71,6 @@ class Bundles:
         self._chosen = chosen
         self._ttl = max(ttl, SHORTEST_LIFE)
         self._record: TenantRecord | None = None
-        self._evaluated: tuple[Mapping[str, Any], str] = {}, ""
-        """The content that was evaluated last, and its hash: Anchore says it again in each answer."""
         self._due_at = 0.0
         """When the record is to be read again, by the loop's clock."""
         self.is_keeper = False
@@ -101,9 +99,7 @@ class Bundles:
         """
         if not content:
             return before
-        if content != self._evaluated[0]:
-            self._evaluated = content, hash_of(content)
-        evaluated = self._evaluated[1]
+        evaluated = hash_of(content)
         if evaluated == before:
             self._comparable.add(bundle_id)
             return before
