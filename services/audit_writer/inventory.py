@@ -15,16 +15,16 @@ from typing import TypeVar
 
 import msgspec
 
+from services.audit_writer import listed
 from services.audit_writer.gathering import Gathering
 from services.audit_writer.metrics import AuditWriterMetrics
 from services.audit_writer.pods import Pod
 from services.audit_writer.running import Running, Snapshot
 from shared import contracts, logs
 from shared.buckets import Bucket
-from shared.cluster import Cluster, ListMeta, pages
+from shared.cluster import Cluster, pages
 from shared.contracts import RunningDigest
 from shared.errors import MoorgateError, Unavailable
-from shared.objects import ObjectMeta
 from shared.subjects import running_key
 
 PATH, NAMESPACES = "/api/v1/pods", "/api/v1/namespaces"
@@ -43,23 +43,6 @@ AFTER_ERROR = 15.0
 
 T = TypeVar("T")
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-
-
-class _Pods(msgspec.Struct, frozen=True):
-    items: list[Pod]
-    metadata: ListMeta = ListMeta()
-
-
-class _Namespace(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-
-
-class _Namespaces(msgspec.Struct, frozen=True):
-    items: list[_Namespace]
-    metadata: ListMeta = ListMeta()
-
-
-_PODS, _NAMESPACES = msgspec.json.Decoder(_Pods), msgspec.json.Decoder(_Namespaces)
 
 
 class Inventory:
@@ -144,7 +127,7 @@ class Inventory:
         await self._bucket.put(key, contracts.encode(entry), ttl=LIVES * self._interval)
 
     async def _pods(self) -> AsyncIterator[Pod]:
-        async for page in pages(self._cluster, PATH, partial(_read, _PODS)):
+        async for page in pages(self._cluster, PATH, partial(_read, listed.PODS)):
             for pod in page.items:
                 yield pod
 
@@ -152,7 +135,7 @@ class Inventory:
         """The labels of the wanted ones; one that is gone by now has none."""
         return {
             each.metadata.name: each.metadata.labels
-            async for page in pages(self._cluster, NAMESPACES, partial(_read, _NAMESPACES))
+            async for page in pages(self._cluster, NAMESPACES, partial(_read, listed.NAMESPACES))
             for each in page.items
             if each.metadata.name in wanted
         }

@@ -10,41 +10,23 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from services.audit_writer import listed
 from services.audit_writer.gathering import Gathering
-from services.audit_writer.pods import Pod
 from services.cli import rule_sources
 from services.cli.audits_feed import Selection, read
 from services.cli.doctor.registration import Configuration
 from services.cli.manifest.judging import Rules
 from services.cli.webhooks_cluster import PATH as WEBHOOKS
 from services.cli.what_if.uses import Scene
-from shared.cluster import Cluster, ListMeta, pages
+from shared.cluster import Cluster, pages
 from shared.errors import BadSetting, Refused
-from shared.objects import ObjectMeta
 from shared.policies import matches
 from shared.releases import DEFAULT_LABELS
 from shared.settings import Environment
 
 
-class _Pods(msgspec.Struct, frozen=True):
-    items: list[Pod]
-    metadata: ListMeta = ListMeta()
-
-
-class _Namespace(msgspec.Struct, frozen=True):
-    metadata: ObjectMeta
-
-
-class _Namespaces(msgspec.Struct, frozen=True):
-    items: list[_Namespace]
-    metadata: ListMeta = ListMeta()
-
-
 class _Configurations(msgspec.Struct, frozen=True):
     items: list[Configuration]
-
-
-_PODS, _NAMESPACES = msgspec.json.Decoder(_Pods), msgspec.json.Decoder(_Namespaces)
 
 
 async def scene(
@@ -55,7 +37,7 @@ async def scene(
     labels = await _labels(cluster, namespace)
     gathering = Gathering(release_labels)
     path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
-    async for page in pages(cluster, path, _PODS.decode):
+    async for page in pages(cluster, path, listed.PODS.decode):
         for pod in page.items:
             gathering.add(pod)
     rules = Rules(
@@ -74,8 +56,8 @@ async def scene(
 
 async def _labels(cluster: Cluster, namespace: str | None) -> Mapping[str, Mapping[str, str]]:
     if namespace is None:
-        listed = pages(cluster, "/api/v1/namespaces", _NAMESPACES.decode)
-        return {each.metadata.name: each.metadata.labels async for page in listed for each in page.items}
+        found_all = pages(cluster, "/api/v1/namespaces", listed.NAMESPACES.decode)
+        return {each.metadata.name: each.metadata.labels async for page in found_all for each in page.items}
     found = await rule_sources.labels(cluster, namespace)
     if found is None:
         raise BadSetting(f"--namespace is {namespace!r}: the cluster has no such namespace")
