@@ -10,7 +10,7 @@ import yaml
 
 from deploy.dev.anchore.faults import Fault
 from deploy.dev.ports import free_port
-from tests.cli.what_if.conftest import CHECKED, Stage, predefined
+from tests.cli.what_if.conftest import BUNDLES, CHECKED, Stage, predefined
 from tests.support.anchore import bundle, rule, selection
 
 pytestmark = pytest.mark.cluster
@@ -180,6 +180,14 @@ async def test_a_namespace_that_nobody_asks_about_is_not_touched(stage: Stage) -
     assert answer.code == 0
     [image] = release(answer.json(), "free")["images"]
     assert (image["would"], image["why"]) == ("aside", "no webhook asks about the namespace")
+
+
+async def test_of_all_namespaces_unless_one_is_named(stage: Stage) -> None:
+    await stage.runs(everywhere=[GOOD])
+    asked = ("what-if", "--bundle", str(BUNDLES / "deny_all.json"))
+    answer = await stage.moorgate(*asked, "-o", "json")
+    assert answer.code == 1
+    assert release(answer.json(), "everywhere")["namespace"] == stage.kube.namespace
 
 
 async def test_content_that_anchore_has_under_its_id_is_not_added(stage: Stage) -> None:
